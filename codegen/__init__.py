@@ -1,0 +1,1 @@
+"""IR to files: memory plan, C, project files, report."""

@@ -1,0 +1,246 @@
+"""From the integer graph to a ``Program``: names, buffers, kernel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcc.codegen.memory import Item, plan
+from qcc.codegen.names import c_identifier, unique
+from qcc.codegen.program import Buffer, Layer, Port, Program
+from qcc.ir import Graph, Node
+from qcc.ops import OPS
+from qcc.ops.base import Call, CArray
+
+ARENA_ALIGN = 8
+"""Alignment of the arena and of every buffer in it: enough for any element type."""
+
+_RESERVED = ("x", "y", "arena", "a")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the network took before constant channels were removed."""
+
+    macs: int
+    parameters: int
+    weight_bytes: int
+
+
+def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[str]) -> Program:
+    """The program of a quantized *graph*, with C prefix *name*."""
+    nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
+    roots = _storage_roots(graph)
+    ports = _ports(graph)
+    placed, arena, bound = _place(graph, nodes, roots)
+    where = {p_tensor: port.name for p_tensor, port in ports.items()}
+    offsets = {b.tensor: b.offset for b in placed}
+
+    def pointer(tensor: str, writes: bool) -> str:
+        root = roots[tensor]
+        if root in where:
+            return where[root]
+        ctype = graph.quant(tensor).qtype.ctype
+        const = "" if writes else "const "
+        return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
+
+    c_names = unique([c_identifier(_readable(n)) for n in nodes])
+    layers = tuple(
+        _layer(graph, i, n, c, [pointer(t, False) for t in graph.activations(n)],
+               pointer(n.output, True))
+        for i, (n, c) in enumerate(zip(nodes, c_names, strict=True))
+    )  # fmt: skip
+    return Program(
+        name=name,
+        title=title,
+        inputs=tuple(ports[t] for t in graph.inputs),
+        outputs=tuple(ports[t] for t in graph.outputs),
+        layers=layers,
+        buffers=tuple(placed),
+        arena_bytes=arena,
+        arena_align=ARENA_ALIGN,
+        arena_bound=bound,
+        macs_before=before.macs,
+        parameters_before=before.parameters,
+        weight_bytes_before=before.weight_bytes,
+        notes=tuple(notes),
+    )
+
+
+def totals(graph: Graph) -> Before:
+    """MACs, parameters and bytes of constant tables of the graph as it is now."""
+    nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
+    return Before(
+        sum(OPS[n.op].macs(graph, n) for n in nodes),
+        sum(_parameters(graph, n) for n in nodes),
+        sum(_table_bytes(OPS[n.op].calls(graph, n)) for n in nodes),
+    )
+
+
+def _readable(node: Node) -> str:
+    return node.name.rsplit(":", 1)[0]
+
+
+def _parameters(graph: Graph, node: Node) -> int:
+    return sum(graph.tensor(t).size for t in node.inputs if graph.is_constant(t))
+
+
+def tables(calls: Sequence[Call]) -> list[CArray]:
+    """The constant tables of a layer, each once."""
+    found: dict[str, CArray] = {}
+    for call in calls:
+        for arg in call.args:
+            if isinstance(arg, CArray):
+                found.setdefault(arg.suffix, arg)
+    return list(found.values())
+
+
+def _table_bytes(calls: Sequence[Call]) -> int:
+    return sum(int(t.data.size) * ctype_bytes(t.ctype) for t in tables(calls))
+
+
+def ctype_bytes(ctype: str) -> int:
+    """``int16_t`` -> 2."""
+    return int("".join(c for c in ctype if c.isdigit())) // 8
+
+
+# -- storage --------------------------------------------------------------------------------------
+
+
+def _storage_roots(graph: Graph) -> dict[str, str]:
+    """Tensor -> the tensor whose bytes it shares (aliases have no code).
+
+    A graph output that is an alias owns the storage of the whole chain, if the chain starts at
+    a layer; an input of the graph always owns its own.
+    """
+    root = {t.name: t.name for t in graph.tensors() if t.data is None}
+    for node in graph.nodes():
+        if OPS[node.op].alias:
+            root[node.output] = root[node.inputs[0]]
+    for out in graph.outputs:
+        first = root[out]
+        if first in graph.inputs or first in graph.outputs:
+            continue
+        root = {t: (out if r == first else r) for t, r in root.items()}
+    return root
+
+
+def _ports(graph: Graph) -> dict[str, Port]:
+    names = [*graph.inputs, *graph.outputs]
+    taken = unique([*_RESERVED, *(c_identifier(graph_name(graph, t)) for t in names)])
+    ports: dict[str, Port] = {}
+    for t, c_name in zip(names, taken[len(_RESERVED) :], strict=True):
+        tensor = graph.tensor(t)
+        perm = tensor.origin.perm if tensor.origin else tuple(range(len(tensor.shape)))
+        onnx_shape = [0] * len(perm)
+        for i, p in enumerate(perm):
+            onnx_shape[p] = tensor.shape[i]
+        ports[t] = Port(
+            name=c_name,
+            onnx_name=graph_name(graph, t),
+            shape=tensor.shape,
+            onnx_shape=tuple(onnx_shape),
+            perm=perm,
+            layout=_layout(perm),
+            quant=graph.quant(t),
+        )
+    return ports
+
+
+def graph_name(graph: Graph, tensor: str) -> str:
+    """The ONNX name of an input or output."""
+    origin = graph.tensor(tensor).origin
+    return origin.name if origin else tensor
+
+
+def _layout(perm: Sequence[int]) -> str:
+    """How C memory orders the axes: "NHWC" where an NCHW tensor is held channel last."""
+    if tuple(perm) == (0, 2, 3, 1):
+        return "NHWC"
+    return "onnx" if list(perm) == sorted(perm) else f"onnx axes {list(perm)}"
+
+
+def _place(graph: Graph, nodes: list[Node], roots: dict[str, str]) -> tuple[list[Buffer], int, int]:
+    """(buffers in the arena, its size, the lower bound of its size)."""
+    outside = {roots[t] for t in (*graph.inputs, *graph.outputs)}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    size: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        root = roots[node.output]
+        first.setdefault(root, i)
+        last[root] = max(i, last.get(root, i))
+        size[root] = max(size.get(root, 0), _bytes(graph, node.output))
+        for t in graph.activations(node):
+            last[roots[t]] = i
+    items = [
+        Item(root, size[root], first[root], last[root], _inplace(graph, nodes, roots, last, root))
+        for root in first
+        if root not in outside
+    ]
+    known = {item.name for item in items}
+    items = [
+        item if item.inplace_of in known else Item(item.name, item.bytes, item.first, item.last)
+        for item in items
+    ]
+    done = plan(items, ARENA_ALIGN)
+    buffers = [
+        Buffer(item.name, done.offsets[item.name], item.bytes, item.first, item.last)
+        for item in items
+    ]
+    return buffers, done.total_bytes, done.bound
+
+
+def _bytes(graph: Graph, tensor: str) -> int:
+    return graph.tensor(tensor).size * graph.quant(tensor).qtype.storage_bits // 8
+
+
+def _inplace(
+    graph: Graph, nodes: list[Node], roots: dict[str, str], last: dict[str, int], root: str
+) -> str | None:
+    """The buffer that *root* may be written over: an elementwise op's first operand dying there."""
+    i = next(k for k, n in enumerate(nodes) if roots[n.output] == root)
+    node = nodes[i]
+    if not OPS[node.op].elementwise:
+        return None
+    for t in graph.activations(node):
+        same = graph.shape(t) == graph.shape(node.output)
+        narrow = graph.quant(node.output).qtype.storage_bits <= graph.quant(t).qtype.storage_bits
+        if same and narrow and last[roots[t]] == i and roots[t] != root:
+            return roots[t]
+    return None
+
+
+# -- layers ---------------------------------------------------------------------------------------
+
+
+def _layer(
+    graph: Graph, index: int, node: Node, c_name: str, inputs: list[str], output: str
+) -> Layer:
+    calls = OPS[node.op].calls(graph, node)
+    rescale = getattr(node.attrs, "rescale", None)
+    weights = [graph.quant(t).qtype.bits for t in node.inputs[1:2] if graph.is_constant(t)]
+    return Layer(
+        index=index,
+        name=_readable(node),
+        c_name=c_name,
+        op=node.op,
+        sources=node.sources,
+        calls=calls,
+        inputs=tuple(inputs),
+        output=output,
+        input_types=tuple(graph.quant(t).qtype for t in graph.activations(node)),
+        output_type=graph.quant(node.output).qtype,
+        input_shapes=tuple(graph.shape(t) for t in graph.activations(node)),
+        output_shape=graph.shape(node.output),
+        output_tensor=node.output,
+        scale=graph.quant(node.output).scalar,
+        macs=OPS[node.op].macs(graph, node),
+        weight_bytes=_table_bytes(calls),
+        weight_bits=weights[0] if weights else None,
+        parameters=_parameters(graph, node),
+        scale_mode=rescale.mode if rescale else None,
+        shift=rescale.collapsed().shift if rescale else None,
+        multiplier=rescale.collapsed().mult if rescale else None,
+        acc_bound=getattr(node.attrs, "acc_bound", None) or None,
+    )

@@ -1,0 +1,161 @@
+"""What the file writers need of a compiled model: plain values, no graph.
+
+``codegen/lower.py`` makes a ``Program`` from the integer graph; the templates, the project files,
+the manifest and the report are functions of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qcc.ir import Array, QType, Quant, Shape
+from qcc.ops.base import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the model.
+
+    Attributes:
+        name: C identifier of the parameter.
+        onnx_name: the model's own name, any text.
+        shape: C memory order (NHWC for images), batch axis included.
+        onnx_shape: the model's own order.
+        perm: ``value_in_C = value_in_onnx.transpose(perm)``.
+        layout: "NHWC", "NCHW", "NC", ... as held in C memory.
+        quant: format and scale of the C values.
+    """
+
+    name: str
+    onnx_name: str
+    shape: Shape
+    onnx_shape: Shape
+    perm: tuple[int, ...]
+    layout: str
+    quant: Quant
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def bytes(self) -> int:
+        return self.size * self.quant.qtype.storage_bits // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer that has code.
+
+    Attributes:
+        index: position in execution order, from 0.
+        name: readable name, from the model.
+        c_name: C identifier, unique in the program, without the model's prefix.
+        op: IR operator.
+        sources: ONNX nodes that it does the work of.
+        calls: kernel calls.
+        inputs, output: C expressions of the typed pointers passed to the layer function.
+        input_types, output_type: their element formats.
+        output_shape: C memory order.
+        macs: multiply-accumulates.
+        weight_bytes: constant tables in flash.
+    """
+
+    index: int
+    name: str
+    c_name: str
+    op: str
+    sources: tuple[str, ...]
+    calls: tuple[Call, ...]
+    inputs: tuple[str, ...]
+    output: str
+    input_types: tuple[QType, ...]
+    output_type: QType
+    input_shapes: tuple[Shape, ...]
+    output_shape: Shape
+    output_tensor: str
+    scale: float
+    macs: int
+    weight_bytes: int
+    weight_bits: int | None
+    parameters: int
+    scale_mode: str | None
+    shift: tuple[int, ...] | None
+    multiplier: tuple[int, ...] | None
+    acc_bound: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One tensor in the arena: [offset, offset + bytes), live from layer *first* to *last*."""
+
+    tensor: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled model.
+
+    Attributes:
+        name: C prefix.
+        title: the model's file name.
+        inputs, outputs: ports, ONNX order.
+        layers: in execution order.
+        buffers: the memory plan.
+        arena_bytes, arena_align: what the caller provides.
+        arena_bound: no plan for this order can be below.
+        macs_before: multiply-accumulates before constant channels were removed.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    layers: tuple[Layer, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int
+    arena_align: int
+    arena_bound: int
+    macs_before: int
+    parameters_before: int
+    weight_bytes_before: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What ``check/`` compares with: integer samples and what the reference makes of them.
+
+    Attributes:
+        inputs: per input port, (samples, *shape).
+        outputs: per output port, (samples, *shape).
+        layers: output of every layer for the first sample, in layer order.
+    """
+
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    layers: tuple[Array, ...] = field(default_factory=tuple)
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs[0])

@@ -1,0 +1,1 @@
+"""ONNX to IR, and readers of calibration data."""

@@ -1,0 +1,59 @@
+"""The passes of ``qcc``, in order.
+
+``FLOAT`` tidies the model and ends in the layers that will be code; then the driver calibrates;
+``integer_passes`` quantize and shrink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qcc.config import Config
+from qcc.histogram import Histogram
+from qcc.ir import Graph
+from qcc.passes.assign_scales import assign_scales
+from qcc.passes.canonicalize_affine import canonicalize_affine
+from qcc.passes.eliminate_identities import eliminate_identities
+from qcc.passes.eliminate_transposes import eliminate_transposes
+from qcc.passes.fold_batchnorm import fold_batchnorm
+from qcc.passes.fold_constants import fold_constants
+from qcc.passes.fuse_activations import fuse_activations
+from qcc.passes.fuse_padding import fuse_padding
+from qcc.passes.fuse_unary import fuse_unary
+from qcc.passes.lower_scale_shift import lower_scale_shift
+from qcc.passes.manager import Pass, named
+from qcc.passes.quantize import quantize
+from qcc.passes.remove_constant_channels import remove_constant_channels
+from qcc.passes.remove_dead_nodes import remove_dead_nodes
+
+FLOAT: tuple[Pass, ...] = (
+    named(fold_constants),
+    named(remove_dead_nodes),
+    named(eliminate_identities),
+    named(eliminate_transposes),
+    named(fuse_padding),
+    named(canonicalize_affine),
+    named(fold_batchnorm),
+    named(fuse_unary),
+    named(fuse_activations),
+    named(lower_scale_shift),
+    Pass("eliminate-transposes-again", eliminate_transposes),
+    Pass("eliminate-identities-again", eliminate_identities),
+    Pass("remove-dead-nodes-again", remove_dead_nodes),
+)
+
+
+def integer_passes(stats: Mapping[str, Histogram]) -> tuple[Pass, ...]:
+    """The passes after calibration."""
+
+    def assign(graph: Graph, config: Config) -> int:
+        return assign_scales(graph, config, stats)
+
+    return (Pass("assign-scales", assign), named(quantize))
+
+
+SHRINK: tuple[Pass, ...] = (named(remove_constant_channels),)
+"""Passes on the integer graph; they change no bit of the outputs."""
+
+NAMES: tuple[str, ...] = tuple(p.name for p in (*FLOAT, *integer_passes({}), *SHRINK))
+"""What ``--stop-after`` accepts."""

@@ -1,0 +1,132 @@
+"""Run generated C on this machine: compile it to a shared library, call it from Python.
+
+The library is built in a temporary folder; OUT is only read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from qcc.errors import QccError
+from qcc.ir import Array, Int
+
+_FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC")
+_NATIVE = "-march=native"
+
+
+class HostLibrary:
+    """The model in OUT as a function on numpy arrays; a context manager that owns the build.
+
+    Args:
+        out: folder that qcc wrote.
+        manifest: its manifest.
+        jobs: processes that share the samples; 1 runs in this process.
+    """
+
+    def __init__(self, out: Path, manifest: Mapping[str, Any], jobs: int = 1) -> None:
+        self.manifest = manifest
+        self.jobs = jobs
+        self._folder = Path(tempfile.mkdtemp(prefix="qcc-"))
+        self._pool: ProcessPoolExecutor | None = None
+        try:
+            self.path = build(out, manifest, self._folder)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> HostLibrary:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the workers and remove the build."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, inputs: Sequence[Int]) -> list[Int]:
+        """Outputs in ONNX order, each (N, *C shape), for inputs (N, *C shape) within their types.
+
+        Raises:
+            QccError: the model returned an error code.
+        """
+        samples = len(inputs[0])
+        if self.jobs == 1 or samples < 2 * self.jobs:
+            return run_library(str(self.path), self.manifest, inputs)
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
+        cuts = np.linspace(0, samples, 4 * self.jobs + 1).astype(int)
+        parts = [
+            self._pool.submit(run_library, str(self.path), self.manifest, [x[a:b] for x in inputs])
+            for a, b in pairwise(cuts.tolist())
+            if b > a
+        ]
+        done = [p.result() for p in parts]
+        return [np.concatenate(chunks) for chunks in zip(*done, strict=True)]
+
+
+def build(out: Path, manifest: Mapping[str, Any], folder: Path) -> Path:
+    """Compile the sources of OUT to a shared library in *folder*; its path."""
+    cc = os.environ.get("CC", "gcc")
+    if shutil.which(cc) is None:
+        raise QccError(f"no C compiler: {cc} is not installed; install gcc or set CC")
+    library = folder / f"lib{manifest['name']}.so"
+    command = [cc, *_FLAGS, _NATIVE, "-I", str(out)]
+    command += [str(out / s) for s in manifest["sources"]] + ["-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and _NATIVE in done.stderr:  # a compiler that does not know this machine
+        command.remove(_NATIVE)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        first = (done.stderr.strip() or "no message").splitlines()[0]
+        raise QccError(f"{cc} does not compile {out}: {first}")
+    return library
+
+
+def run_library(path: str, manifest: Mapping[str, Any], inputs: Sequence[Int]) -> list[Int]:
+    """Run every sample through the library at *path* in this process."""
+    function = getattr(ctypes.CDLL(path), manifest["entry"])
+    function.restype = ctypes.c_int
+    arrays = [
+        np.ascontiguousarray(x, np.dtype(p["dtype"]))
+        for x, p in zip(inputs, manifest["inputs"], strict=True)
+    ]
+    samples = len(arrays[0])
+    outputs: list[Array] = [
+        np.empty((samples, *p["shape"]), np.dtype(p["dtype"])) for p in manifest["outputs"]
+    ]
+    arena = _aligned(manifest["arena_bytes"], manifest["arena_align"])
+    every = [*arrays, *outputs]
+    function.argtypes = [ctypes.c_void_p] * (len(every) + 1)
+    for i in range(samples):
+        code = function(*(a.ctypes.data + i * a.strides[0] for a in every), arena.ctypes.data)
+        if code:
+            raise QccError(f"{manifest['entry']} returned error code {code}")
+    return [y.astype(np.int64) for y in outputs]
+
+
+def _aligned(size: int, align: int) -> Array:
+    raw = np.zeros(size + align, np.uint8)
+    start = -raw.ctypes.data % align
+    return raw[start : start + size + 1]

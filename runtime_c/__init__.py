@@ -1,0 +1,1 @@
+"""C run-time: kernels, boards, targets. Data files; nothing to import."""

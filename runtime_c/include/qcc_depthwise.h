@@ -1,0 +1,113 @@
+/**
+ * @file qcc_depthwise.h
+ * @brief Depthwise convolution, NHWC, one or more outputs per channel: the portable kernel.
+ *
+ * A kernel template: define QCC_FN (function name), QCC_X, QCC_W, QCC_Y (element types), QCC_ACC
+ * (accumulator and bias type) and QCC_RESCALE (a function of qcc_arith.h) and include it; it may
+ * be included again with other definitions. The macros are undefined at its end.
+ *
+ * Per input channel g and output channel o = g * og + k of it:
+ *   y[i][j][o] = rescale(b[o] + sum over u, v of x[i*sh + u*dh - pt][j*sw + v*dw - pl][g] * wt[u][v][o])
+ * taps outside the input count as zero. With one output per channel, four channels go together.
+ * The accumulator cannot overflow: the compiler has bounded |b[o]| + sum |wt[o]| * max|x| below
+ * the range of QCC_ACC.
+ *
+ * @param[in]  x      [h][w][groups]
+ * @param[in]  wt     [kh][kw][groups * og]
+ * @param[in]  b      [groups * og], the rounding half included where the rescale is a shift
+ * @param[in]  mult   multipliers, entry o * step, or NULL
+ * @param[in]  shift  right shifts, entry o * step
+ * @param[out] y      [oh][ow][groups * og]
+ */
+static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, const int32_t *mult,
+                          const uint8_t *shift, int32_t step, QCC_Y *y, int32_t h, int32_t w,
+                          int32_t oh, int32_t ow, int32_t og, int32_t groups, int32_t kh, int32_t kw,
+                          int32_t sh, int32_t sw, int32_t dh, int32_t dw, int32_t pt, int32_t pl,
+                          int32_t lo, int32_t hi)
+{
+    const int32_t outs = groups * og;
+
+    for (int32_t i = 0; i < oh; i++) {
+        const int32_t top = (i * sh) - pt;
+        int32_t u0 = 0;
+        int32_t u1 = kh;
+
+        while ((u0 < u1) && ((top + (u0 * dh)) < 0)) {
+            u0++;
+        }
+        while ((u0 < u1) && ((top + ((u1 - 1) * dh)) >= h)) {
+            u1--;
+        }
+        for (int32_t j = 0; j < ow; j++) {
+            const int32_t left = (j * sw) - pl;
+            int32_t v0 = 0;
+            int32_t v1 = kw;
+            int32_t g = 0;
+            int32_t o;
+
+            while ((v0 < v1) && ((left + (v0 * dw)) < 0)) {
+                v0++;
+            }
+            while ((v0 < v1) && ((left + ((v1 - 1) * dw)) >= w)) {
+                v1--;
+            }
+            while ((og == 1) && (g <= (groups - 4))) {
+                QCC_ACC acc0 = b[g];
+                QCC_ACC acc1 = b[g + 1];
+                QCC_ACC acc2 = b[g + 2];
+                QCC_ACC acc3 = b[g + 3];
+
+                for (int32_t u = u0; u < u1; u++) {
+                    int32_t at = ((((top + (u * dh)) * w) + left + (v0 * dw)) * groups) + g;
+                    int32_t tap = (((u * kw) + v0) * groups) + g;
+
+                    for (int32_t v = v0; v < v1; v++) {
+                        const QCC_X *xp = &x[at];
+                        const QCC_W *wp = &wt[tap];
+
+                        acc0 += (QCC_ACC)xp[0] * (QCC_ACC)wp[0];
+                        acc1 += (QCC_ACC)xp[1] * (QCC_ACC)wp[1];
+                        acc2 += (QCC_ACC)xp[2] * (QCC_ACC)wp[2];
+                        acc3 += (QCC_ACC)xp[3] * (QCC_ACC)wp[3];
+                        at += dw * groups;
+                        tap += groups;
+                    }
+                }
+                for (int32_t k = 0; k < 4; k++) {
+                    const QCC_ACC acc = (k < 2) ? ((k == 0) ? acc0 : acc1) : ((k == 2) ? acc2 : acc3);
+
+                    o = g + k;
+                    y[o] = (QCC_Y)QCC_RESCALE(acc, (mult != NULL) ? mult[o * step] : 1, (int32_t)shift[o * step], lo, hi);
+                }
+                g += 4;
+            }
+            o = g * og;
+            for (; g < groups; g++) {
+                for (int32_t k = 0; k < og; k++) {
+                    QCC_ACC acc = b[o];
+
+                    for (int32_t u = u0; u < u1; u++) {
+                        int32_t at = ((((top + (u * dh)) * w) + left + (v0 * dw)) * groups) + g;
+                        int32_t tap = (((u * kw) + v0) * outs) + o;
+
+                        for (int32_t v = v0; v < v1; v++) {
+                            acc += (QCC_ACC)x[at] * (QCC_ACC)wt[tap];
+                            at += dw * groups;
+                            tap += outs;
+                        }
+                    }
+                    y[o] = (QCC_Y)QCC_RESCALE(acc, (mult != NULL) ? mult[o * step] : 1, (int32_t)shift[o * step], lo, hi);
+                    o++;
+                }
+            }
+            y += outs;
+        }
+    }
+}
+
+#undef QCC_FN
+#undef QCC_X
+#undef QCC_W
+#undef QCC_Y
+#undef QCC_ACC
+#undef QCC_RESCALE

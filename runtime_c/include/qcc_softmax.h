@@ -1,0 +1,72 @@
+/**
+ * @file qcc_softmax.h
+ * @brief Softmax along one axis, values of at most 8 bits: the portable kernel.
+ *
+ * A kernel template: define QCC_FN (function name), QCC_X, QCC_Y (element types), QCC_T (table type)
+ * and QCC_S (unsigned type of the sum) and include it;
+ * it may be included again with other definitions. The macros are undefined at its end.
+ *
+ *   e = table[max(x) - x]
+ *   y = round((2^bits - 1) * e / sum(e)), half up
+ * The compiler has bounded sum(e) below a quarter of what QCC_S holds. With 2^bits * e = q * sum + r, found bit by bit, the
+ * result is q + (r - e) / sum, rounded: -1, 0 or 1 is added to q. y may be the same memory as x if
+ * its elements are not wider.
+ *
+ * @param[in]  x      [outer][n][inner]
+ * @param[in]  table  round(F * exp(-d * scale of x)), d = 0, 1, ...
+ * @param[out] y      [outer][n][inner], unsigned
+ * @param[in]  bits   of y
+ */
+static inline void QCC_FN(const QCC_X *x, const QCC_T *table, QCC_Y *y,
+                          int32_t outer, int32_t n, int32_t inner, int32_t bits)
+{
+    for (int32_t o = 0; o < outer; o++) {
+        for (int32_t i = 0; i < inner; i++) {
+            const QCC_X *xp = &x[(o * n * inner) + i];
+            QCC_Y *yp = &y[(o * n * inner) + i];
+            int32_t top = (int32_t)xp[0];
+            QCC_S sum = 0;
+
+            for (int32_t k = 1; k < n; k++) {
+                const int32_t v = (int32_t)xp[k * inner];
+
+                top = (v > top) ? v : top;
+            }
+            for (int32_t k = 0; k < n; k++) {
+                sum += (QCC_S)table[top - (int32_t)xp[k * inner]];
+            }
+            for (int32_t k = 0; k < n; k++) {
+                const QCC_S e = (QCC_S)table[top - (int32_t)xp[k * inner]];
+                uint32_t q = 0;
+                QCC_S r = e;
+
+                if (r >= sum) {
+                    r -= sum;
+                    q = 1;
+                }
+                for (int32_t b = 0; b < bits; b++) {
+                    r <<= 1;
+                    q <<= 1;
+                    if (r >= sum) {
+                        r -= sum;
+                        q |= 1u;
+                    }
+                }
+                if ((r + r) >= (sum + e + e)) {
+                    q++;
+                } else if ((r + r + sum) < (e + e)) {
+                    q--;
+                } else {
+                    /* the quotient stands */
+                }
+                yp[k * inner] = (QCC_Y)q;
+            }
+        }
+    }
+}
+
+#undef QCC_FN
+#undef QCC_X
+#undef QCC_Y
+#undef QCC_T
+#undef QCC_S
