@@ -55,7 +55,7 @@ demo: $(VENV)/.qcc-examples $(DIGITS)/digits_eval.npz
 	$(VENV)/bin/qcc $(EXAMPLE)/digits.onnx -o $(DEMO) --force --target host \
 		--calib $(DIGITS)/digits_calib.npz
 	$(MAKE) --no-print-directory -C $(DEMO) check CC='$(CC)'
-	$(VENV)/bin/qcc eval $(DEMO) --data $(DIGITS)/digits_eval.npz
+	$(VENV)/bin/qcc eval $(DEMO) --data $(DIGITS)/digits_eval.npz --model $(EXAMPLE)/digits.onnx
 	$(CC) -std=c11 -O2 -Wall -Wextra -I$(DEMO) $(EXAMPLE)/main.c $(DEMO)/digits.c -o $(DEMO)/digits
 	$(DEMO)/digits
 

@@ -27,15 +27,18 @@ def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
     Raises:
         QccError: naming the tensor whose file cannot be used.
     """
-    budget = MAX_EXTERNAL_BYTES
-    for label, tensor in tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        where = f"{label}: external data"
-        size = byte_size(tensor, where)
-        budget -= size
-        if budget < 0:
-            raise QccError(f"{where} is too large: more than {MAX_EXTERNAL_BYTES >> 20} MiB in all")
+    external = [
+        (f"{label}: external data", tensor)
+        for label, tensor in tensors(model)
+        if tensor.data_location == TensorProto.EXTERNAL
+    ]
+    sizes = [byte_size(tensor, where) for where, tensor in external]
+    if (total := sum(sizes)) > MAX_EXTERNAL_BYTES:
+        raise QccError(
+            f"the external data is too large: {total >> 20} MiB;"
+            f" at most {MAX_EXTERNAL_BYTES >> 20} MiB are read"
+        )
+    for (where, tensor), size in zip(external, sizes, strict=True):
         info = {entry.key: entry.value for entry in tensor.external_data}
         path = _inside(folder, info.get("location", ""), where)
         data = _read(path, _number(info, "offset", where), info, size, where)

@@ -91,13 +91,13 @@ def _constants(proto: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]
 def _exposed(
     proto: onnx.ModelProto, extra: Sequence[str], shapes: Mapping[str, Shape]
 ) -> onnx.ModelProto:
-    """A copy of *proto* with fixed input shapes and *extra* among its outputs."""
+    """A copy of *proto* with fixed input shapes and *extra* among its outputs.
+
+    Shapes declared elsewhere may contradict the fixed ones by now; onnxruntime lets its own
+    inference win over them.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(proto)
-    # Declared shapes beyond the inputs may contradict the ones fixed here; they are only hints.
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
     initializers = {t.name for t in model.graph.initializer}
     for value in model.graph.input:
         if value.name not in initializers:
@@ -128,7 +128,8 @@ def _session(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
-    options.inter_op_num_threads = 1
+    # Layers last microseconds: threads that spin between them only burn the machine's time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The basic level only folds constants and drops no-ops: the float values stay those of the
     # model as written, and low-bit QDQ models load, which the levels above break.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from qcc.builder import Builder
 from qcc.errors import QccError, UnsupportedError, short
-from qcc.frontend.shapes import static_inputs
+from qcc.frontend.shapes import check_batch, static_inputs
 from qcc.frontend.simplify import SimplifiedModel, simplify
 from qcc.frontend.tensors import describe, type_name
 from qcc.ir import Graph, Shape, Tensor
@@ -51,7 +51,8 @@ def read_onnx(
     for input_name, shape in input_shapes.items():
         builder.add_input(input_name, shape)
     _read_nodes(builder, simple)
-    _check_batch(proto, simple)
+    check_batch(proto, input_shapes)
+    _check_output_batch(proto, simple)
     _bind_outputs(builder, simple)
     for tensor in list(graph.tensors()):
         graph.remove_if_unused(tensor.name)
@@ -63,19 +64,22 @@ def read_onnx(
 
 
 @dataclass(slots=True)
-class _Reading:
-    """What went wrong so far.
+class _Refused:
+    """What is not supported, so far.
 
     Attributes:
-        refused: (op type, reason) -> words for each node.
-        blind: values that have no known shape because of a refused node.
+        reasons: (op type, reason) -> layers; inputs come under the op type "input".
+        unknown: values that cannot be judged because a refused node makes them: they have no known
+            shape, or would have been constants.
     """
 
-    refused: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    blind: set[str] = field(default_factory=set)
+    reasons: dict[tuple[str, str], list[str]] = field(
+        default_factory=dict[tuple[str, str], list[str]]
+    )
+    unknown: set[str] = field(default_factory=set[str])
 
-    def refuse(self, node: onnx.NodeProto, layer: str, reason: str) -> None:
-        self.refused.setdefault((node.op_type, reason), []).append(layer)
+    def add(self, op_type: str, layer: str, reason: str) -> None:
+        self.reasons.setdefault((op_type, reason), []).append(layer)
 
 
 def _read_nodes(builder: Builder, simple: SimplifiedModel) -> None:
@@ -85,26 +89,27 @@ def _read_nodes(builder: Builder, simple: SimplifiedModel) -> None:
         UnsupportedError: listing them.
         QccError: for the first one that is wrong rather than unsupported.
     """
-    reading, names = _Reading(), _LayerNames()
+    refused, names = _Refused(), _LayerNames()
+    for name in simple.inputs:
+        if (elem_type := simple.types[name]) != TensorProto.FLOAT:
+            kind = type_name(elem_type)
+            refused.add("input", name, f"it holds {kind} values; only float inputs are supported")
     for index, node in enumerate(simple.nodes):
         layer = names.of(node, index)
-        reason = _reason_to_refuse(node, simple, reading)
-        if reason is None and not reading.blind.isdisjoint(node.input):
-            reading.blind.update(filter(None, node.output))
-            continue
-        if reason is None:
-            reason = _read(builder, node, layer, bool(reading.refused))
+        reason = _unknown_operator(node)
+        if reason is None and not _is_consequence(node, simple, refused):
+            reason = _unfit_output(node, simple) or _read(builder, node, layer, refused)
+            if reason is None:
+                continue
         if reason is not None:
-            reading.refuse(node, layer, reason)
-            _hold_places(builder, node, simple, reading)
-    if reading.refused:
-        raise _unsupported(reading.refused)
+            refused.add(node.op_type, layer, reason)
+        _hold_places(builder, node, simple, refused)
+    if refused.reasons:
+        raise _unsupported(refused.reasons)
 
 
-def _reason_to_refuse(
-    node: onnx.NodeProto, simple: SimplifiedModel, reading: _Reading
-) -> str | None:
-    """Why *node* cannot be read, as far as can be seen without reading it."""
+def _unknown_operator(node: onnx.NodeProto) -> str | None:
+    """Why the operator of *node* is none that qcc reads, if so."""
     from qcc.ops import ONNX_OPS
 
     if _is_quantizer(node):
@@ -113,8 +118,23 @@ def _reason_to_refuse(
         return f"the operators of domain {short(node.domain, 40)!r} are not supported"
     if node.op_type not in ONNX_OPS:
         return "the operator is not supported"
-    if not reading.blind.isdisjoint(node.input):
-        return None  # unknown only because of another node
+    return None
+
+
+def _is_consequence(node: onnx.NodeProto, simple: SimplifiedModel, refused: _Refused) -> bool:
+    """Whether *node* cannot be judged because of what has been refused before it.
+
+    All values that are computed are float, but for those of refused nodes and inputs.
+    """
+    return any(
+        name in refused.unknown
+        or (name not in simple.constants and simple.types.get(name) != TensorProto.FLOAT)
+        for name in filter(None, node.input)
+    )
+
+
+def _unfit_output(node: onnx.NodeProto, simple: SimplifiedModel) -> str | None:
+    """Why what *node* computes cannot be a tensor of the graph, if so."""
     outputs = [name for name in node.output if name]
     if fault := simple.faults.get(outputs[0]):
         raise QccError(f"{describe(node)}: its shapes do not fit: {fault}")
@@ -134,15 +154,8 @@ def _is_quantizer(node: onnx.NodeProto) -> bool:
     return node.op_type in _QONNX
 
 
-def _read(builder: Builder, node: onnx.NodeProto, layer: str, doubtful: bool) -> str | None:
-    """Read *node*; the reason if it is not supported.
-
-    Args:
-        builder: where to.
-        node: of a known operator, all its shapes known.
-        layer: its unique name.
-        doubtful: a node before it was refused, so that an error here may be a consequence.
-    """
+def _read(builder: Builder, node: onnx.NodeProto, layer: str, refused: _Refused) -> str | None:
+    """Read *node*, whose operator and shapes are known; the reason if it is not supported."""
     from qcc.ops import ONNX_OPS
 
     builder.begin(node, layer)
@@ -153,7 +166,7 @@ def _read(builder: Builder, node: onnx.NodeProto, layer: str, doubtful: bool) ->
     except QccError as error:
         raise QccError(f"{describe(node)}: {error.message}", error.hints) from error
     except ValueError as error:
-        if doubtful:
+        if refused.reasons:  # maybe a consequence; what has been refused comes first
             return short(str(error), 120)
         raise QccError(f"{describe(node)}: {short(str(error), 160)}") from error
     except Exception as error:
@@ -164,25 +177,32 @@ def _read(builder: Builder, node: onnx.NodeProto, layer: str, doubtful: bool) ->
 
 
 def _hold_places(
-    builder: Builder, node: onnx.NodeProto, simple: SimplifiedModel, reading: _Reading
+    builder: Builder, node: onnx.NodeProto, simple: SimplifiedModel, refused: _Refused
 ) -> None:
-    """Give the outputs of *node*, which was refused, tensors to go on with."""
+    """Give the outputs of *node*, which was not read, tensors to go on with."""
+    constant = all(n in simple.constants or n in refused.unknown for n in node.input if n)
     for name in filter(None, node.output):
-        if name not in simple.shapes:
-            reading.blind.add(name)
+        if constant or name not in simple.shapes:
+            refused.unknown.add(name)
             continue
         tensor = Tensor(builder.graph.fresh(name), simple.shapes[name])
         builder.bind(name, builder.graph.add_tensor(tensor).name)
 
 
-def _unsupported(refused: Mapping[tuple[str, str], list[str]]) -> UnsupportedError:
-    count = sum(map(len, refused.values()))
-    hints = [f"{short(op, 40)}: {why}{_named(layers)}" for (op, why), layers in refused.items()]
+def _unsupported(reasons: Mapping[tuple[str, str], list[str]]) -> UnsupportedError:
+    inputs = sum(len(layers) for (op, _), layers in reasons.items() if op == "input")
+    nodes = sum(map(len, reasons.values())) - inputs
+    parts = [_count(n, what) for n, what in ((inputs, "input"), (nodes, "node")) if n]
+    verb = "are" if inputs + nodes > 1 else "is"
+    hints = [f"{short(op, 40)}: {why}{_named(layers)}" for (op, why), layers in reasons.items()]
     if len(hints) > MAX_HINTS:
-        hidden = sum(len(layers) for layers in list(refused.values())[MAX_HINTS - 1 :])
+        hidden = sum(map(len, list(reasons.values())[MAX_HINTS - 1 :]))
         hints = [*hints[: MAX_HINTS - 1], f"... and {hidden} more"]
-    plural = "s that are" if count > 1 else " that is"
-    return UnsupportedError(f"the model has {count} node{plural} not supported", hints)
+    return UnsupportedError(f"{' and '.join(parts)} {verb} not supported", hints)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def _named(layers: list[str]) -> str:
@@ -211,7 +231,7 @@ class _LayerNames:
 # -- outputs ---------------------------------------------------------------------------------------
 
 
-def _check_batch(proto: onnx.ModelProto, simple: SimplifiedModel) -> None:
+def _check_output_batch(proto: onnx.ModelProto, simple: SimplifiedModel) -> None:
     """Where a fixed batch became 1, the outputs' batch must have followed.
 
     A Reshape to [8, -1] of a model exported for 8 samples fits one sample too, and would mean

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import onnx
-from onnx import TensorProto
 
 from qcc.errors import QccError, UsageError, short
-from qcc.frontend.tensors import MAX_ELEMENTS, type_name
+from qcc.frontend.tensors import MAX_ELEMENTS
 from qcc.ir import Shape
 
 Dim = int | str | None
@@ -36,12 +35,12 @@ def static_inputs(
     *shapes*, or from the same symbol in another input.
 
     Args:
-        model: an ONNX model with float32 inputs.
+        model: an ONNX model.
         shapes: ONNX input name -> shape, from ``--shape``.
 
     Raises:
         UsageError: *shapes* contradicts the model.
-        QccError: an input's shape or type cannot be compiled.
+        QccError: an input's shape is not known or too large, or it is no tensor.
     """
     chosen = dict(shapes or {})
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -56,20 +55,32 @@ def static_inputs(
     for name, shape in chosen.items():
         _check_choice(name, shape, dims[name])
     symbols = _symbols(dims, chosen)
-    fixed = {name: _fix(name, dims[name], chosen.get(name), symbols) for name in inputs}
-    if batched := _batched(model):
-        for name, shape in fixed.items():
-            _check_batch(name, shape, batched)
-    return fixed
+    return {name: _fix(name, dims[name], chosen.get(name), symbols) for name in inputs}
+
+
+def check_batch(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
+    """Refuse inputs of several samples where an operator of *model* works on one.
+
+    Raises:
+        QccError: naming the input and the option that makes it one sample.
+    """
+    batched = next((node.op_type for node in model.graph.node if node.op_type in _BATCHED), None)
+    for name, shape in shapes.items():
+        if batched is None or len(shape) < 2 or shape[0] == 1:
+            continue
+        raise QccError(
+            f"input {short(name)!r} has a fixed batch of {shape[0]} ({batched} takes axis 0 as the"
+            f" batch), and qcc compiles one sample at a time;"
+            f" give --shape {short(name)}={_text((1, *shape[1:]))}"
+        )
 
 
 def option(name: str, dims: Sequence[Dim]) -> str:
-    """The ``--shape`` option for input *name*, unknown dimensions as capital letters."""
-    letters = iter("HWDEFGIJKLMNOPQRSTUVXYZ" * (len(dims) // 23 + 1))
-    parts = [str(d) if isinstance(d, int) else next(letters) for d in dims]
-    if dims and not isinstance(dims[0], int):
-        parts[0] = "1"
-    return f"--shape {short(name)}={','.join(parts)}"
+    """The ``--shape`` option for input *name*; what the user has to fill in is in brackets."""
+    named = ["1" if axis == 0 else f"<axis{axis}>" for axis in range(len(dims))]
+    parts = [f"<{short(d, 20)}>" if isinstance(d, str) else d for d in dims]
+    text = [name if part is None else str(part) for name, part in zip(named, parts, strict=True)]
+    return f"--shape {short(name)}={','.join(text)}"
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[Dim] | None:
@@ -79,10 +90,6 @@ def _dims(value: onnx.ValueInfoProto) -> list[Dim] | None:
         kind = value.type.WhichOneof("value") or "value of no type"
         raise QccError(f"{where} is a {kind.removesuffix('_type')}; only tensors are supported")
     tensor = value.type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
-        raise QccError(
-            f"{where} holds {type_name(tensor.elem_type)} values; only float inputs are supported"
-        )
     if not tensor.HasField("shape"):
         return None
     return [_dim(d) for d in tensor.shape.dim]
@@ -147,21 +154,6 @@ def _fix(
             f"{where} has {size} elements ({_text(chosen)}); at most {MAX_ELEMENTS} are supported"
         )
     return chosen
-
-
-def _check_batch(name: str, shape: Shape, batched: str) -> None:
-    if len(shape) < 2 or shape[0] == 1:
-        return
-    raise QccError(
-        f"input {short(name)!r} has a fixed batch of {shape[0]} ({batched} takes axis 0 as the"
-        f" batch), and qcc compiles one sample at a time;"
-        f" give --shape {short(name)}={_text((1, *shape[1:]))}"
-    )
-
-
-def _batched(model: onnx.ModelProto) -> str | None:
-    """An operator of *model* that takes axis 0 as the batch, if it has one."""
-    return next((node.op_type for node in model.graph.node if node.op_type in _BATCHED), None)
 
 
 def _shown(dims: Sequence[Dim]) -> str:

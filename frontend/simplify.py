@@ -46,8 +46,10 @@ _LINEAR = frozenset(
 )  # fmt: skip
 """Operators that numpy evaluates in one pass over their data, in every version of them."""
 
+_PRODUCTS = frozenset({"Gemm", "MatMul"})
+
 _LINEAR_ELEMENTS = 1 << 25
-_PRODUCT_STEPS = 1 << 32
+_PRODUCT_STEPS = 1 << 30
 _OTHER_ELEMENTS = 1 << 12
 """The most that one evaluation may cost: elements, multiplications, and elements where the
 evaluator may loop over them in Python."""
@@ -121,7 +123,7 @@ def simplify(model: onnx.ModelProto, input_shapes: Mapping[str, Shape]) -> Simpl
             continue
         for name, value in folded.items():
             _define(simple, name, value)
-        if (spent := spent + _elements(simple, node)) > MAX_FOLDED_ELEMENTS:
+        if (spent := spent + _cost(simple, node)) > MAX_FOLDED_ELEMENTS:
             raise QccError(f"{describe(node)}: the model's constants take too much to compute")
     simple.nodes = _trimmed(_needed(simple.nodes, outputs), outputs, simple.opset)
     _forget_unused(simple)
@@ -248,9 +250,8 @@ def _affordable(simple: SimplifiedModel, node: onnx.NodeProto) -> bool:
         return False
     if node.op_type in _LINEAR:
         return elements <= _LINEAR_ELEMENTS
-    if node.op_type in ("MatMul", "Gemm"):
-        longest = max(simple.shapes[node.input[0]], default=1)
-        return math.prod(simple.shapes[node.output[0]]) * longest <= _PRODUCT_STEPS
+    if node.op_type in _PRODUCTS:
+        return _steps(simple, node) <= _PRODUCT_STEPS
     # The evaluator may read an old version of an operator as its newest (Softmax before 13).
     schema = defs.get_schema(node.op_type, simple.opset, "")
     newest = defs.get_schema(node.op_type, "").since_version
@@ -261,6 +262,18 @@ def _elements(simple: SimplifiedModel, node: onnx.NodeProto) -> int:
     """Elements that *node* reads and writes, as far as their number is known."""
     names = [*node.input, *node.output]
     return sum(math.prod(simple.shapes[name]) for name in names if name in simple.shapes)
+
+
+def _steps(simple: SimplifiedModel, node: onnx.NodeProto) -> int:
+    """Multiplications of the matrix product *node*, or somewhat more."""
+    longest = max(simple.shapes[node.input[0]], default=1)
+    return math.prod(simple.shapes[node.output[0]]) * longest
+
+
+def _cost(simple: SimplifiedModel, node: onnx.NodeProto) -> int:
+    """What evaluating *node* cost, counted in elements."""
+    products = _steps(simple, node) >> 6 if node.op_type in _PRODUCTS else 0
+    return _elements(simple, node) + products
 
 
 def _evaluate(simple: SimplifiedModel, node: onnx.NodeProto) -> dict[str, Array] | None:

@@ -42,14 +42,15 @@ def check_schema(model: onnx.ModelProto) -> None:
     Raises:
         QccError: with the checker's reason.
     """
-    if all(is_known(node, opset(model)) for node in all_nodes(model.graph)):
+    version = opset(model)
+    if all(is_known(node, version) for node in all_nodes(model.graph)):
         _run_checker(model)
         return
     context = type(checker.DEFAULT_CONTEXT)()  # the class itself is not exported
     context.ir_version = model.ir_version
     context.opset_imports = {o.domain: o.version for o in model.opset_import}
     for node in model.graph.node:
-        if not is_known(node, opset(model)) or any(a.HasField("g") for a in node.attribute):
+        if not is_known(node, version) or any(a.HasField("g") for a in node.attribute):
             continue
         try:
             checker.check_node(node, context)

@@ -49,19 +49,20 @@ _KINDS = (
 
 def synthetic_samples(proto: onnx.ModelProto, graph: Graph) -> tuple[dict[str, Array], str]:
     """(ONNX input name -> float32 (16, *ONNX shape), how they were made)."""
-    shapes = _input_shapes(graph)
+    shapes = input_shapes(graph)
     made = {kind.name: _samples(kind, shapes) for kind in _KINDS}
     stats = _first_statistics(proto)
     if stats is None:
         return made[_KINDS[0].name], f"synthetic inputs ({_KINDS[0].name})"
     tensor, mean, std = stats
-    model = FloatModel(proto, [tensor], {})
+    model = FloatModel(proto, [tensor], shapes)
     scores = {name: _distance(model, tensor, x, mean, std) for name, x in made.items()}
     best = min(scores, key=lambda name: scores[name])
     return made[best], f"synthetic inputs ({best}) chosen by batch-normalization statistics"
 
 
-def _input_shapes(graph: Graph) -> dict[str, Shape]:
+def input_shapes(graph: Graph) -> dict[str, Shape]:
+    """ONNX name -> shape in ONNX's order, for every input of *graph*."""
     shapes: dict[str, Shape] = {}
     for name in graph.inputs:
         t = graph.tensor(name)

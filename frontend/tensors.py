@@ -69,10 +69,11 @@ def byte_size(tensor: TensorProto, label: str) -> int:
 
 def element_count(tensor: TensorProto, label: str) -> int:
     """Elements of *tensor*; refuses negative dimensions and absurd sizes."""
-    dims = list(tensor.dims)
+    dims: list[int] = list(tensor.dims)
     if min(dims, default=0) < 0:
         raise QccError(f"{label} has a negative dimension: {dims}")
-    if (count := math.prod(dims)) > MAX_ELEMENTS:
+    count: int = math.prod(dims)
+    if count > MAX_ELEMENTS:
         raise QccError(f"{label} has {count} elements; at most {MAX_ELEMENTS} are supported")
     return count
 

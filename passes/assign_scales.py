@@ -22,6 +22,7 @@ from qcc.config import Config
 from qcc.histogram import Histogram, mse, threshold
 from qcc.ir import Graph, Node, QType, Quant, Tensor
 from qcc.ops import OPS
+from qcc.passes.input_formats import choose_format, make_padding_explicit
 
 FloatRange = tuple[float, float]
 
@@ -37,8 +38,10 @@ def assign_scales(graph: Graph, config: Config, stats: Mapping[str, Histogram]) 
         _choose_by_class(graph, groups)
     for g in groups:
         assert g.scale is not None
+        if g.zero_point:
+            g.tensors += make_padding_explicit(graph, g.tensors)
         for t in g.tensors:
-            graph.tensor(t).quant = Quant(g.qtype, g.scale)
+            graph.tensor(t).quant = Quant(g.qtype, g.scale, g.zero_point)
     return sum(len(g.tensors) for g in groups)
 
 
@@ -78,6 +81,7 @@ class Group:
     wanted: float
     scale: float | None
     stats: list[Histogram]
+    zero_point: int = 0
 
     def error(self, scale: float) -> float:
         """Squared error at *scale*, relative to the signal; 0 for an empty histogram."""
@@ -144,6 +148,10 @@ def _group(
     ranges: Mapping[str, FloatRange],
     stats: Mapping[str, Histogram],
 ) -> Group:
+    for t in names:
+        if t in graph.inputs and t in stats and len(_sources(graph, names)) == 1:
+            f = choose_format(graph, config, t, stats[t])
+            return Group(names, f.qtype, f.scale, f.scale, [], f.zero_point)
     signed = config.act_bits == 16 or any(ranges[t][0] < 0 for t in names)
     for t in names:
         producer = graph.producer(t)
@@ -161,6 +169,13 @@ def _group(
     wanted = (peak or 1.0) / qtype.qmax
     given = wanted if any(t in graph.inputs for t in names) else None
     return Group(names, qtype, wanted, given, [hist for _, hist in known])
+
+
+def _sources(graph: Graph, names: list[str]) -> list[str]:
+    """The tensors of a group that are not copies of others in it."""
+    return [
+        t for t in names if (p := graph.producer(t)) is None or not OPS[p.op].same_scale
+    ]
 
 
 # -- classes of the shift modes -------------------------------------------------------------------

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from qcc.config import Config
-from qcc.ir import Graph, Node, Shape
+from qcc.ir import Graph, Node, Origin, Shape
 from qcc.ops import OPS, reshape, transpose
+from qcc.passes.sink_reshapes import adopt, reshaped_origin
 
 
 def eliminate_identities(graph: Graph, config: Config) -> int:
@@ -46,11 +47,12 @@ def _merge(graph: Graph, node: Node, op: str) -> int:
         if op == "transpose":
             perm = transpose.compose(before.attrs.perm, node.attrs.perm)
             node.attrs = transpose.Attrs(perm)
-        middle = before.output
+        middle, origin = graph.tensor(before.output), _origin_before(graph, before)
         graph.set_inputs(node, before.inputs)
         node.sources = tuple(dict.fromkeys((*before.sources, *node.sources)))
-        if middle not in graph.outputs and not graph.consumers(middle):
+        if middle.name not in graph.outputs and not graph.consumers(middle.name):
             graph.remove_node(before)
+            adopt(graph, node.inputs[0], middle.name, origin)
         changes += 1
     return changes
 
@@ -79,9 +81,9 @@ def _drop(graph: Graph, node: Node) -> int:
     if x.quant != y.quant:
         return 0
     if y.name not in graph.outputs:
-        x.origin = x.origin or y.origin
         graph.replace_uses(y.name, x.name)
         graph.remove_node(node)
+        adopt(graph, x.name, y.name, y.origin)
         return 1
     producer = graph.producer(x.name)
     if producer is None or x.name in graph.outputs:
@@ -91,3 +93,15 @@ def _drop(graph: Graph, node: Node) -> int:
     graph.replace_uses(x.name, y.name)
     graph.remove_if_unused(x.name)
     return 1
+
+
+def _origin_before(graph: Graph, node: Node) -> Origin | None:
+    """The origin that the output of a transpose or reshape implies for its input."""
+    origin = graph.tensor(node.output).origin
+    x, y = graph.shape(node.inputs[0]), graph.shape(node.output)
+    if origin is None:
+        return None
+    if node.op == "transpose":
+        perm = transpose.inverse(node.attrs.perm)
+        return origin.transposed(perm) if len(origin.perm) == len(perm) else None
+    return reshaped_origin(origin, y, x)

@@ -33,7 +33,7 @@ def _fold(graph: Graph, add: Node) -> bool:
         return False
     at = 0 if graph.is_constant(add.inputs[1]) else 1
     layer = graph.producer(add.inputs[at])
-    if layer is None or not _takes_bias(graph, layer, add):
+    if layer is None or not _takes_bias(graph, layer):
         return False
     if at == 1 and add.attrs.sign < 0:  # constant - layer: the weights would change too
         return False
@@ -45,18 +45,17 @@ def _fold(graph: Graph, add: Node) -> bool:
     return True
 
 
-def _takes_bias(graph: Graph, layer: Node, add: Node) -> bool:
+def _takes_bias(graph: Graph, layer: Node) -> bool:
     return (
         layer.op in LINEAR
         and layer.attrs.rescale is None
         and layer.attrs.bounds == (-math.inf, math.inf)
-        and graph.sole_consumer(layer.output) is add
-        and graph.shape(layer.output) == graph.shape(add.output)
+        and graph.sole_consumer(layer.output) is not None
     )
 
 
 def _per_channel(graph: Graph, value: Array, y: str) -> Array | None:
-    """*value* with one entry per channel of *y*, unless it differs elsewhere too."""
+    """*value* with one entry per channel of *y*; None where it varies along other axes."""
     channels = graph.shape(y)[-1]
     if value.size == 1 or (value.size == channels == value.shape[-1]):
         return np.broadcast_to(value.ravel(), channels).astype(np.float64)

@@ -81,7 +81,7 @@ _READERS: Mapping[str, Callable[[Graph, Node, Node, Pads], dict[str, Any] | None
 
 def _lower_bound(graph: Graph, tensor: str) -> float:
     """No value of *tensor* is below this, whatever the input."""
-    ranges = {name: (-math.inf, math.inf) for name in graph.inputs}
+    ranges = dict.fromkeys(graph.inputs, (-math.inf, math.inf))
     for t in graph.tensors():
         if t.data is not None and t.data.size:
             ranges[t.name] = float(t.data.min()), float(t.data.max())

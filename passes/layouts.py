@@ -70,12 +70,14 @@ class Problem:
     """All items in execution order, and what they read and write.
 
     Attributes:
+        transposes: the nodes that are no items.
         views: every activation tensor as a view of its root.
         readers: root -> (item, perm) of everything that reads it.
     """
 
     graph: Graph
     items: list[Item] = field(default_factory=list[Item])
+    transposes: list[Node] = field(default_factory=list[Node])
     views: dict[str, Read] = field(default_factory=dict[str, Read])
     writer: dict[str, Item] = field(default_factory=dict[str, Item])
     readers: dict[str, list[tuple[Item, Perm]]] = field(
@@ -133,6 +135,7 @@ def state(graph: Graph) -> Problem:
     for node in graph.nodes():
         if node.op == "transpose" and node.inputs[0] in p.views:
             view = p.views[node.inputs[0]]
+            p.transposes.append(node)
             p.views[node.output] = Read(view.root, compose(view.perm, node.attrs.perm))
             continue
         reads = [p.views[t] for t in graph.activations(node)]
@@ -240,7 +243,11 @@ def _neighbours(p: Problem, item: Item) -> Iterator[tuple[Item, tuple[Layout, La
 def carry(p: Problem, item: Item, ins: Perm) -> Layout | None:
     """The layout of *item* when its inputs come as ``value.transpose(ins)``; None: it cannot."""
     if item.node is None:
-        return None if item.pinned or item.writes is not None else Layout(ins, ())
+        if item.pinned or item.writes is not None:
+            return None
+        (read,) = item.reads
+        root = p.graph.shape(read.root)
+        return Layout(canonical(ins, tuple(root[a] for a in read.perm)), ())
     if item.node.op == "reshape":
         return _carry_reshape(p.graph, item.node, ins)
     return _commuted(p.graph, item.node, ins)
@@ -248,33 +255,34 @@ def carry(p: Problem, item: Item, ins: Perm) -> Layout | None:
 
 def carry_back(p: Problem, item: Item, out: Perm) -> Layout | None:
     """The layout of *item* whose output is ``value.transpose(out)``; None: it cannot."""
+    assert item.writes is not None
     if item.node is None:
-        return None if item.pinned else Layout((), out)
+        return None if item.pinned else Layout((), canonical(out, p.graph.shape(item.writes)))
     if item.node.op == "reshape":
         x, y = p.graph.shape(item.node.inputs[0]), p.graph.shape(item.node.output)
         ins = through_reshape(y, x, out)
-        return None if ins is None else Layout(ins, out)
+        return None if ins is None else Layout(ins, canonical(out, y))
     return _commuted(p.graph, item.node, out)
 
 
 def _commuted(graph: Graph, node: Node, perm: Perm) -> Layout | None:
     """All inputs and the output alike, for operators that say how (``Op.permute``)."""
-    inputs = graph.activations(node)
-    ranks = {len(graph.shape(t)) for t in (*inputs, node.output)}
-    if ranks != {len(perm)}:
+    shapes = [graph.shape(t) for t in (*graph.activations(node), node.output)]
+    if {len(shape) for shape in shapes} != {len(perm)}:
         return None
-    if OPS[node.op].permute(node.attrs, inverse(perm), len(perm)) is None:
+    usual = canonical(perm, tuple(max(sizes) for sizes in zip(*shapes, strict=True)))
+    if OPS[node.op].permute(node.attrs, inverse(usual), len(usual)) is None:
         return None
-    return Layout(perm, perm)
+    return Layout(usual, usual)
 
 
 def _carry_reshape(graph: Graph, node: Node, ins: Perm) -> Layout | None:
     x, y = graph.shape(node.inputs[0]), graph.shape(node.output)
     out = through_reshape(x, y, ins)
     if out is not None:
-        return Layout(ins, out)
+        return Layout(canonical(ins, x), out)
     if absorbing_layers(graph, node):
-        return Layout(ins, identity(len(y)))
+        return Layout(canonical(ins, x), identity(len(y)))
     return None
 
 
@@ -314,7 +322,7 @@ def through_reshape(x: Shape, y: Shape, perm: Perm) -> Perm | None:
             return None
         result += after
         at += len(before)
-    return _with_ones(y, result)
+    return with_ones(y, result)
 
 
 def _groups(x: Shape, y: Shape) -> list[tuple[list[int], list[int]]] | None:
@@ -340,21 +348,25 @@ def _groups(x: Shape, y: Shape) -> list[tuple[list[int], list[int]]] | None:
     return None if left or right else groups
 
 
-def _with_ones(y: Shape, order: Sequence[int]) -> Perm:
+def with_ones(y: Shape, order: Sequence[int]) -> Perm:
     """*order*, an arrangement of the axes of *y* above 1, with the others put in."""
     result = list(order)
     for axis in reversed(range(len(y))):
         if y[axis] != 1:
             continue
-        follower = next((a for a in range(axis + 1, len(y)) if a in result), None)
         if axis == 0:
             result.insert(0, axis)
-        elif follower is None or follower != axis + 1:
-            leader = next((a for a in reversed(range(axis)) if a in result), None)
-            result.insert(len(result) if leader is None else result.index(leader) + 1, axis)
+        elif axis + 1 < len(y):
+            result.insert(result.index(axis + 1), axis)
         else:
-            result.insert(result.index(follower), axis)
+            leaders = [a for a in range(axis) if y[a] != 1]
+            result.insert(result.index(leaders[-1]) + 1 if leaders else 0, axis)
     return tuple(result)
+
+
+def canonical(perm: Perm, shape: Shape) -> Perm:
+    """Of all perms that arrange the axes of *shape* above 1 as *perm* does, the usual one."""
+    return with_ones(shape, [p for p in perm if shape[p] != 1])
 
 
 # -- choosing -------------------------------------------------------------------------------------
@@ -366,70 +378,70 @@ def choose(p: Problem) -> None:
     if not free:
         return
     net: nx.DiGraph[object] = nx.DiGraph()
-    net.add_nodes_from(("A", "B"))
+    net.add_nodes_from((_FIRST, _SECOND))
     for item in free:
-        stays = 0 if item.options and item.options[0] == _own(p, item) else 1
-        _bound(net, "A" if stays == 0 else item, item if stays == 0 else "B", 1)
+        assert item.options is not None
+        _charge(net, item, 1 if item.options[0] == _own(p, item) else 0, 1)
     for root, readers in p.readers.items():
         _price(p, net, root, readers)
-    _, (first, _) = nx.minimum_cut(net, "A", "B")
+    _, (first, _) = nx.minimum_cut(net, _FIRST, _SECOND)
     for item in free:
         item.chosen = 0 if item in first else 1
 
 
-def _bound(net: nx.DiGraph[object], a: object, b: object, cost: int | None) -> None:
-    """Charge *cost* (None: forbid) if *a* ends on side A and *b* on side B."""
-    if cost is None:
-        net.add_edge(a, b)
-    elif net.has_edge(a, b):
-        if "capacity" in net.edges[a, b]:
-            net.edges[a, b]["capacity"] += cost
-    else:
-        net.add_edge(a, b, capacity=cost)
+_FIRST, _SECOND = "first", "second"
+"""Source and sink of the cut: the sides of options 0 and 1."""
+
+
+def _charge(net: nx.DiGraph[object], item: object, side: int, cost: int) -> None:
+    """*cost* if *item* ends on *side*."""
+    edge: tuple[object, object] = (_FIRST, item) if side == 1 else (item, _SECOND)
+    before = net.edges[edge]["capacity"] if net.has_edge(*edge) else 0
+    net.add_edge(*edge, capacity=before + cost)
 
 
 def _price(
     p: Problem, net: nx.DiGraph[object], root: str, readers: Sequence[tuple[Item, Perm]]
 ) -> None:
-    """One copy of *root* for all readers that want it in a layout that its writer does not write.
-
-    The copy in layout i is a vertex of its own: it is on the side of its readers as soon as one
-    of them is there.
-    """
+    """Charge the copies of *root* in other layouts than its writer's, each once for all readers."""
     source, cost = p.writer[root], copy_cost(p.graph.shape(root))
-    own = tuple(p.key(root, p.out(source, i)) for i in range(2))
+    own = [p.key(root, p.out(source, i)) for i in range(2)]
     fixed = own[0] == own[1]
     for reader, perm in readers:
-        needs = tuple(p.key(root, p.need(reader, i, perm)) for i in range(2))
-        for side in range(2):
-            need = needs[side]
-            if fixed and need == own[0]:
-                continue
-            if not fixed and need != own[side] and needs[0] != needs[1]:
-                continue  # crossed: no cut expresses it; the final comparison of costs does
-            if not fixed and need not in own:
-                continue  # a copy in any case
-            wanted = side if fixed else own.index(need)
-            _want(net, root, need, wanted, None if fixed else source, cost)
-            _demand(net, (root, need), wanted, None if needs[0] == needs[1] else reader)
+        needs = [p.key(root, p.need(reader, i, perm)) for i in range(2)]
+        always = needs[0] == needs[1]
+        if fixed:
+            for side in range(2):
+                if not always and needs[side] != own[0]:
+                    _copy(net, None, reader, side, (root, needs[side], side), cost)
+        elif always:
+            if needs[0] in own:
+                side = own.index(needs[0])
+                _copy(net, source, None, side, (root, needs[0], side), cost)
+        else:
+            for side in range(2):
+                if needs[side] == own[side]:
+                    _copy(net, source, reader, side, (root, needs[side], side), cost)
+                elif needs[side] not in own:
+                    _charge(net, reader, side, cost)
+                # else crossed: no cut expresses it; the comparison of costs at the end does
 
 
-def _want(
-    net: nx.DiGraph[object], root: str, need: Perm, side: int, source: Item | None, cost: int
+def _copy(
+    net: nx.DiGraph[object],
+    source: Item | None,
+    reader: Item | None,
+    side: int,
+    copy: object,
+    cost: int,
 ) -> None:
-    """Charge the copy if it is wanted on *side* while *source* is on the other."""
-    copy = (root, need)
-    if side == 1:
-        edge: tuple[object, object] = (source or "A", copy)
-    else:
-        edge = (copy, source or "B")
-    if not net.has_edge(*edge):
-        net.add_edge(*edge, capacity=cost)
+    """Charge *cost* once if a *reader* (None: always) is on *side* and *source* is not (None: never).
 
-
-def _demand(net: nx.DiGraph[object], copy: object, side: int, reader: Item | None) -> None:
-    """If *reader* is on *side* (None: always), so is the copy."""
+    *copy* is a vertex that is on *side* as soon as one of its readers is.
+    """  # noqa: E501
     if side == 1:
-        net.add_edge(copy, reader or "B")
+        net.add_edge(source or _FIRST, copy, capacity=cost)
+        net.add_edge(copy, reader or _SECOND)
     else:
-        net.add_edge(reader or "A", copy)
+        net.add_edge(copy, source or _SECOND, capacity=cost)
+        net.add_edge(reader or _FIRST, copy)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from qcc.config import Config
 from qcc.histogram import Histogram
-from qcc.ir import Graph
+from qcc.ir import Array, Graph
 from qcc.passes.assign_scales import assign_scales
 from qcc.passes.canonicalize_affine import canonicalize_affine
+from qcc.passes.correct_bias import correct_bias
 from qcc.passes.eliminate_identities import eliminate_identities
 from qcc.passes.eliminate_transposes import eliminate_transposes
 from qcc.passes.fold_batchnorm import fold_batchnorm
@@ -43,17 +44,28 @@ FLOAT: tuple[Pass, ...] = (
 )
 
 
-def integer_passes(stats: Mapping[str, Histogram]) -> tuple[Pass, ...]:
-    """The passes after calibration."""
+def integer_passes(
+    stats: Mapping[str, Histogram], source: Graph, real: Mapping[str, Array]
+) -> tuple[Pass, ...]:
+    """The passes after calibration.
+
+    Args:
+        stats: a histogram per activation.
+        source: a copy of the float graph as it is now.
+        real: float values of its activations for a few samples.
+    """
 
     def assign(graph: Graph, config: Config) -> int:
         return assign_scales(graph, config, stats)
 
-    return (Pass("assign-scales", assign), named(quantize))
+    def correct(graph: Graph, config: Config) -> int:
+        return correct_bias(graph, source, real) if config.bias_correction else 0
+
+    return (Pass("assign-scales", assign), named(quantize), Pass("correct-bias", correct))
 
 
 SHRINK: tuple[Pass, ...] = (named(remove_constant_channels),)
 """Passes on the integer graph; they change no bit of the outputs."""
 
-NAMES: tuple[str, ...] = tuple(p.name for p in (*FLOAT, *integer_passes({}), *SHRINK))
+NAMES: tuple[str, ...] = tuple(p.name for p in (*FLOAT, *integer_passes({}, Graph(""), {}), *SHRINK))
 """What ``--stop-after`` accepts."""

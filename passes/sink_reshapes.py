@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qcc.ir import Graph, Node, Shape, Tensor
-from qcc.ops import OPS, reshape
+from qcc.ir import Graph, Node, Origin, Shape, Tensor
+from qcc.ops import OPS, reshape, transpose
 
 
 def sink_reshapes(graph: Graph) -> int:
     """Move reshapes towards the outputs; returns the number of moves.
 
     - Below operators that see single elements, any reshape.
-    - Below operators that commute with transposes, a reshape that only drops axes of size 1.
+    - Below operators that commute with transposes, one that only drops or moves axes of size 1.
 
     Before: r = reshape(x:1x1x9x8) (1, 9, 8); y = unary(r).
     After:  y = unary(x); y.reshape = reshape(y).
@@ -48,21 +48,36 @@ def _sink(graph: Graph, node: Node) -> bool:
 
 
 def kept_axes(x: Shape, y: Shape) -> tuple[int, ...] | None:
-    """Axis of *x* behind every axis of *y*, if *y* is *x* without some axes of size 1."""
-    if len(y) >= len(x):
+    """Axis of *x* behind every axis of *y*, if *y* is *x* with axes of size 1 dropped or moved."""
+    if [n for n in x if n != 1] != [n for n in y if n != 1] or len(y) > len(x) or x == y:
         return None
+    long = iter([a for a, n in enumerate(x) if n != 1])
+    if len(y) == len(x):
+        ones = iter([a for a, n in enumerate(x) if n == 1])
+        return tuple(next(ones if n == 1 else long) for n in y)
     axes: list[int] = []
-    j = 0
-    for n in y:
-        while j < len(x) and x[j] != n:
-            if x[j] != 1:
-                return None
-            j += 1
-        if j == len(x):
+    for i, n in enumerate(y):
+        if n != 1:
+            axes.append(next(long))
+            continue
+        # A one keeps its place between its neighbours, so that the order of the axes stays.
+        axis = axes[-1] + 1 if i else 0
+        if x[axis : axis + 1] != (1,):
             return None
-        axes.append(j)
-        j += 1
-    return tuple(axes) if all(n == 1 for n in x[j:]) else None
+        axes.append(axis)
+    return tuple(axes)
+
+
+def reshaped_origin(origin: Origin | None, before: Shape, after: Shape) -> Origin | None:
+    """The origin of a tensor of shape *after* with the elements of one of shape *before*.
+
+    An origin with as many axes as its tensor stands for a plain transpose; with another number it
+    may imply any reshape. None where neither expresses it.
+    """
+    if origin is None or len(origin.perm) != len(after):
+        return origin
+    axes = kept_axes(after, before) if len(before) == len(after) else None
+    return None if axes is None else origin.transposed(transpose.inverse(axes))
 
 
 def _sink_squeeze(graph: Graph, node: Node, axes: tuple[int, ...], rank: int) -> bool:
@@ -82,6 +97,9 @@ def _sink_squeeze(graph: Graph, node: Node, axes: tuple[int, ...], rank: int) ->
         for t in node.inputs
     ]
     wide = widened(y, axes, rank)
+    sizes = [graph.shape(t) for t in node.inputs if len(graph.shape(t)) == narrow]
+    if any(_reorders(axes, shape) for shape in (*sizes, y)):
+        return False
     try:
         if OPS[node.op].infer(attrs, shapes) != wide:
             return False
@@ -90,6 +108,12 @@ def _sink_squeeze(graph: Graph, node: Node, axes: tuple[int, ...], rank: int) ->
     inputs = [_reshaped(graph, t, shape) for t, shape in zip(node.inputs, shapes, strict=True)]
     _move(graph, node, attrs, inputs, wide)
     return True
+
+
+def _reorders(axes: Sequence[int], shape: Shape) -> bool:
+    """Whether more than axes of size 1 change places."""
+    long = [a for a, n in zip(axes, shape, strict=True) if n != 1]
+    return long != sorted(long)
 
 
 def widened(shape: Shape, axes: Sequence[int], rank: int) -> Shape:
@@ -110,7 +134,8 @@ def _reshaped(graph: Graph, name: str, shape: Shape) -> str:
     before = graph.producer(name)
     if before is not None and before.op == "reshape" and graph.shape(before.inputs[0]) == shape:
         return before.inputs[0]
-    wide = Tensor(graph.fresh(f"{name}.reshape"), shape, quant=t.quant, origin=t.origin)
+    origin = reshaped_origin(t.origin, t.shape, shape)
+    wide = Tensor(graph.fresh(f"{name}.reshape"), shape, quant=t.quant, origin=origin)
     graph.add_tensor(wide)
     add_reshape(graph, name, wide.name, before.sources if before else ())
     return wide.name
@@ -132,18 +157,32 @@ def _move(graph: Graph, node: Node, attrs: Any, inputs: Sequence[str], shape: Sh
     other = Tensor(graph.fresh(f"{y.name}.reshape"), y.shape, None, y.quant, y.origin)
     graph.add_tensor(other)
     if y.name in graph.outputs:
-        other.shape = shape
+        other.shape, other.origin = shape, reshaped_origin(y.origin, y.shape, shape)
         graph.set_output(node, other.name)
         add_reshape(graph, other.name, y.name, node.sources)
     else:
         graph.replace_uses(y.name, other.name)
-        y.shape = shape
+        y.origin, y.shape = reshaped_origin(y.origin, y.shape, shape), shape
         add_reshape(graph, y.name, other.name, node.sources)
     graph.set_inputs(node, inputs)
     node.attrs = attrs
     for name in old:
         before = graph.producer(name)
-        if before is not None and name not in graph.outputs and not graph.consumers(name):
-            graph.remove_node(before)
-        elif before is None:
+        if before is None:
             graph.remove_if_unused(name)
+        elif before.op == "reshape" and name not in graph.outputs and not graph.consumers(name):
+            x, view = before.inputs[0], graph.tensor(name)
+            origin = reshaped_origin(view.origin, view.shape, graph.shape(x))
+            graph.remove_node(before)
+            adopt(graph, x, name, origin)
+
+
+def adopt(graph: Graph, tensor: str, name: str, origin: Origin | None) -> None:
+    """Rename *tensor*, which the source model does not know, after a view of it that is gone."""
+    old, producer = graph.tensor(tensor), graph.producer(tensor)
+    if old.origin is not None or origin is None or producer is None or name in graph:
+        return
+    graph.add_tensor(Tensor(name, old.shape, None, old.quant, origin))
+    graph.set_output(producer, name)
+    graph.replace_uses(tensor, name)
+    graph.remove_if_unused(tensor)

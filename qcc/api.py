@@ -244,7 +244,7 @@ def evaluate(
         mean: preprocessing of data read from a file; default: what calibration used.
         std: see *mean*.
         limit: use the first samples only.
-        jobs: processes; default: one per core.
+        jobs: threads; default: one per core.
     """
     out = compiled.out if isinstance(compiled, CompiledModel) else Path(compiled)
     manifest = read_manifest(out)

@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -109,7 +109,8 @@ def _compiled(options: CompileOptions, screen: Screen) -> Compilation | None:
     from qcc.frontend.load import load_model
     from qcc.passes.manager import Stopped
 
-    path, stages = options.model, dict[str, str]()
+    path = options.model
+    stages: dict[str, str] = {}
 
     def watch(name: str, graph: Any, changes: int) -> None:
         screen.stage(name, changes)
@@ -129,7 +130,9 @@ def _compiled(options: CompileOptions, screen: Screen) -> Compilation | None:
             pass
         finally:  # also after a failure: that is when they are read
             _dump(stages, options.config.dump_ir)
-    if options.config.dump_ir is None:
+    if options.json:
+        _print_json({"stage": options.config.stop_after, "graph": list(stages.values())[-1]})
+    elif options.config.dump_ir is None:
         print(list(stages.values())[-1], end="")
     return None
 
@@ -239,9 +242,8 @@ def _print_json(value: Any) -> None:
 
 def _report(error: BaseException, args: Sequence[str], signals: _Signals) -> int:
     """Say what went wrong; the exit status."""
-    if isinstance(error, KeyboardInterrupt) or (
-        signals.received is not None and not isinstance(error, QccError)
-    ):  # libraries turn an interrupt of their own imports into other errors
+    # A library may turn an interrupt, of its own import say, into an error of another kind.
+    if isinstance(error, KeyboardInterrupt) or signals.received is not None:
         return _INTERRUPTED + (signals.received or signal.SIGINT)
     if _wants_traceback(args):
         traceback.print_exception(error)
@@ -252,6 +254,11 @@ def _report(error: BaseException, args: Sequence[str], signals: _Signals) -> int
         return error.exit_code
     if isinstance(error, MemoryError):
         _print_error("out of memory", ["the model or the samples are too large for this machine"])
+        return 1
+    if isinstance(error, OSError):  # of stdout or the temporary folder
+        _silence_stdout()
+        where = f" ({short(str(error.filename))})" if error.filename else ""
+        _print_error(f"{error.strerror or error}{where}")
         return 1
     text = short(f"{type(error).__name__}: {error}", 200)
     _print_error(f"internal error: {text} (please report; -vv shows the traceback)")
@@ -267,11 +274,9 @@ def _print_error(message: str, hints: Sequence[str] = ()) -> None:
 
 
 def _print_lines(lines: Sequence[str]) -> None:
-    try:
+    with suppress(OSError, ValueError):  # nobody listens; the exit status remains
         sys.stderr.write("".join(f"{line}\n" for line in lines))
         sys.stderr.flush()
-    except (OSError, ValueError):  # nobody listens; the exit status remains
-        pass
 
 
 def _line(text: str) -> str:
@@ -285,7 +290,7 @@ def _wants_traceback(args: Sequence[str]) -> bool:
 
 
 def _prepare_streams() -> None:
-    """Output that can always be written: closed streams lead nowhere, odd characters are escaped."""
+    """Make writing safe: closed streams lead nowhere, odd characters are escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -296,10 +301,8 @@ def _prepare_streams() -> None:
 
 def _silence_stdout() -> None:
     """Keep the interpreter from complaining when it flushes a broken pipe at exit."""
-    try:
+    with suppress(OSError, ValueError):  # no file behind it: nothing to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # no file behind it: nothing to flush
-        pass
 
 
 class _Signals:

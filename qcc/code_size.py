@@ -66,6 +66,4 @@ def _parse(table: str, compiler: str) -> CodeSize:
         section = next((s for s in total if words and f"{words[0]}.".startswith(f"{s}.")), None)
         if section and len(words) == 3 and words[1].isdigit():
             total[section] += int(words[1])
-    return CodeSize(
-        total[".text"], total[".rodata"], total[".data"] + total[".bss"], compiler
-    )
+    return CodeSize(total[".text"], total[".rodata"], total[".data"] + total[".bss"], compiler)

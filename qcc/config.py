@@ -37,6 +37,8 @@ class Config:
             per channel; recorded so that an evaluation does the same. None: 0 and 1.
         shapes: ONNX input name -> shape that replaces the model's own.
         optimize: what kernel selection prefers.
+        constant_channels: remove channels that are provably constant.
+        bias_correction: correct biases by the mean quantization error on calibration data.
         dump_ir: folder that receives the graph's text after every pass.
         stop_after: name of the pass to stop after (with *dump_ir*).
     """
@@ -55,6 +57,7 @@ class Config:
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     optimize: Optimize = "balanced"
     constant_channels: bool = True
+    bias_correction: bool = True
     dump_ir: Path | None = None
     stop_after: str | None = None
     vectors: int = 4

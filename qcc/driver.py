@@ -5,15 +5,18 @@ Nothing is written before everything has succeeded.
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from qcc import reference
+from qcc import arith, reference
 from qcc.codegen.emit import emit_model, model_sources
 from qcc.codegen.lower import lower, totals
 from qcc.codegen.manifest import manifest_text
@@ -27,8 +30,9 @@ from qcc.errors import PassError
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
 from qcc.frontend.onnx_reader import read_onnx
-from qcc.frontend.synthetic import synthetic_samples
+from qcc.frontend.synthetic import input_shapes, synthetic_samples
 from qcc.ir import Array, Graph, Int
+from qcc.ops import OPS
 from qcc.passes.manager import Observer, Pass, check_stop_after, run_passes
 from qcc.passes.observe import float_values, observe, source_names
 from qcc.passes.pipeline import FLOAT, NAMES, SHRINK, integer_passes
@@ -38,6 +42,12 @@ Progress = Callable[[str, int, int], None]
 
 SQNR_SAMPLES = 8
 """Calibration samples on which every layer is compared with the float model."""
+
+MOST_SAMPLES = 256
+"""Calibration samples that bias correction uses, fewer for large models (``_VALUES``, ``_MACS``)."""
+
+_VALUES = 1 << 25
+_MACS = 1 << 29
 
 _VECTOR_BYTES = 1 << 18
 """Check vectors are fewer where the inputs and outputs would exceed this."""
@@ -96,32 +106,28 @@ def compile_proto(
     if watch:
         watch("read", graph, 0)
     run_passes(graph, FLOAT, config, watch)
-    model = FloatModel(proto, source_names(graph), config.shapes)
+    model = FloatModel(proto, source_names(graph), input_shapes(graph))
     notes: list[str] = []
     samples = config.calibration
     if samples is None:
         samples, how = synthetic_samples(proto, graph)
         notes.append(f"no calibration data: ranges come from {how}; accuracy is not assured")
-
-    def calibrated(done: int, total: int) -> None:
-        if progress:
-            progress("calibrating", done, total)
-
-    stats = observe(graph, model, samples, calibrated)
-    few = {k: v[:SQNR_SAMPLES] for k, v in samples.items()}
-    real = list(float_values(graph, model, few))
-    run_passes(graph, integer_passes(stats), config, watch)
-    q_inputs = reference.quantize_inputs(graph, few)
-    values = reference.run_int(graph, q_inputs, keep=_activations(graph))
-    sqnr = _sqnr(graph, real, values)
+    stats = observe(graph, model, samples, progress and partial(progress, "calibrating"))
+    real = _float_values(graph, model, samples)
+    source = copy.deepcopy(graph)
+    run_passes(graph, integer_passes(stats, source, real), config, watch)
+    few = {name: x[:SQNR_SAMPLES] for name, x in real.items()}
+    integers = {name: _quantized(graph, name, few[name]) for name in graph.inputs}
+    values = reference.run_int(graph, integers, keep=_activations(graph))
+    sqnr = _sqnr(graph, few, values)
     before = totals(graph)
     outputs = {name: values[name] for name in graph.outputs}
     run_passes(graph, SHRINK, config, watch)
-    _same_outputs(graph, q_inputs, outputs)
+    _same_outputs(graph, integers, outputs)
     program = lower(graph, c_identifier(config.name or "model"), title, before, notes)
-    vectors = _vectors(graph, program, config, samples)
-    calibrated_by_user = config.calibration is not None
-    return Compilation(config, target, graph, program, vectors, sqnr, calibrated_by_user, digest)
+    vectors = _vectors(graph, program, config, real)
+    calibrated = config.calibration is not None
+    return Compilation(config, target, graph, program, vectors, sqnr, calibrated, digest)
 
 
 def output_files(done: Compilation) -> dict[str, str]:
@@ -137,19 +143,32 @@ def _activations(graph: Graph) -> list[str]:
     return [t.name for t in graph.tensors() if t.data is None]
 
 
-def _sqnr(
-    graph: Graph, real: list[dict[str, Array]], values: Mapping[str, Int]
-) -> dict[str, float]:
+def _float_values(
+    graph: Graph, model: FloatModel, samples: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Float values (N, *shape) of every activation for the first N samples, N as memory allows."""
+    size = sum(graph.tensor(t).size for t in _activations(graph))
+    macs = sum(OPS[n.op].macs(graph, n) for n in graph.nodes())
+    count = min(MOST_SAMPLES, _VALUES // max(1, size), _MACS // max(1, macs))
+    few = {k: v[: max(2, count)] for k, v in samples.items()}
+    rows = list(float_values(graph, model, few))
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _quantized(graph: Graph, name: str, real: Array) -> Int:
+    q = graph.quant(name)
+    return arith.quantize(real, q.scalar, q.qtype, q.zero_point)
+
+
+def _sqnr(graph: Graph, real: Mapping[str, Array], values: Mapping[str, Int]) -> dict[str, float]:
     """Per tensor, 10 log10(signal power / noise power) over the samples."""
     out: dict[str, float] = {}
-    for name, q in values.items():
+    for name in values.keys() & real.keys():
         quant = graph.quant(name)
-        if any(name not in v for v in real):
-            continue
-        want = np.concatenate([v[name] for v in real]).astype(np.float64)
-        noise = want - (q - quant.zero_point) * quant.scalar
+        want = real[name].astype(np.float64)
+        noise = want - (values[name] - quant.zero_point) * quant.scalar
         power, error = float((want**2).sum()), float((noise**2).sum())
-        out[name] = float("inf") if error == 0 else 10 * np.log10(max(power, 1e-30) / error)
+        out[name] = math.inf if error == 0 else 10 * math.log10(max(power, 1e-30) / error)
     return out
 
 
@@ -161,17 +180,14 @@ def _same_outputs(graph: Graph, inputs: Mapping[str, Int], want: Mapping[str, In
             raise PassError(f"internal error: removing constant channels changed output {name}")
 
 
-def _vectors(
-    graph: Graph, program: Program, config: Config, samples: Mapping[str, Array]
-) -> Vectors:
+def _vectors(graph: Graph, program: Program, config: Config, real: Mapping[str, Array]) -> Vectors:
     """Samples for ``make check``: calibration samples and one of random integers."""
     per_sample = sum(p.bytes for p in (*program.inputs, *program.outputs))
     count = max(1, min(config.vectors - 1, _VECTOR_BYTES // per_sample - 1))
-    chosen = reference.quantize_inputs(graph, {k: v[:count] for k, v in samples.items()})
     rng = np.random.default_rng(0)
     inputs: dict[str, Int] = {}
-    for name, x in chosen.items():
-        q = graph.quant(name).qtype
+    for name in graph.inputs:
+        x, q = _quantized(graph, name, real[name][:count]), graph.quant(name).qtype
         noise = rng.integers(q.qmin, q.qmax + 1, (1, *x.shape[1:]))
         inputs[name] = np.concatenate([x, noise])
     keep = [layer.output_tensor for layer in program.layers]

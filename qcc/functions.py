@@ -133,9 +133,10 @@ def bounds(expr: Expr, x: Range) -> Range:
     if isinstance(expr, Const):
         return expr.value, expr.value
     ranges = [bounds(a, x) for a in expr.args]
-    if expr.fn == "mul" and expr.args[0] == expr.args[1]:
-        return FUNCTIONS["pow"].bounds(ranges[0], (2.0, 2.0))
+    square = expr.fn == "mul" and expr.args[0] == expr.args[1]
     with np.errstate(all="ignore"):
+        if square:
+            return _pow(ranges[0], (2.0, 2.0))
         return FUNCTIONS[expr.fn].bounds(*ranges)
 
 

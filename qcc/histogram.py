@@ -24,7 +24,7 @@ BINS = 1 << _LOG_BINS
 """Bins per sign. At least half of them cover values that occur."""
 
 _MIN_EXPONENT = -64
-"""Below 2**-64 everything counts as one bin; keeps the float32 scaling of values finite."""
+"""The range is never below 2**-64: what is smaller throughout falls on the bins next to zero."""
 
 ZERO_THRESHOLD = 1.0
 """Threshold of a tensor that is zero throughout: any positive one is right."""
@@ -72,13 +72,13 @@ class Histogram:
         return self.squares / self.count if self.count else 0.0
 
     def update(self, array: Array) -> None:
-        """Count the values of *array*, any shape.
+        """Count the values of *array*, any shape, as float32.
 
         Raises:
             QccError: if a value is not finite.
         """
-        x = np.asarray(array)
-        x = (x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)).reshape(-1)
+        with np.errstate(over="ignore"):  # what is infinite then is refused below
+            x = np.asarray(array, np.float32).reshape(-1)
         if not x.size:
             return
         low, high = float(x.min()), float(x.max())
@@ -87,13 +87,15 @@ class Histogram:
                 f"tensor {short(self.name)!r}: the float model computes NaN or infinity for the "
                 "calibration data; check --mean and --std"
             )
-        self._note(x, low, high)
+        wide = x.astype(np.float64)
+        self._note(wide, low, high)
         if low == high == 0.0:
             self.zeros += x.size
             return
         self._cover(math.frexp(max(-low, high))[1])
         assert self.exponent is not None
-        scaled = x * math.ldexp(1.0, _LOG_BINS - self.exponent)  # exact: a power of two
+        # By a power of two, and in float64, where float32's subnormals stay: so it is exact.
+        scaled = np.multiply(wide, math.ldexp(1.0, _LOG_BINS - self.exponent), out=wide)
         if low < 0.0:
             np.floor(scaled, out=scaled)
         index = scaled.astype(np.int64)
@@ -120,12 +122,13 @@ class Histogram:
         self.counts += _widened(other.counts, self.exponent - other.exponent)
 
     def _note(self, x: Array, low: float, high: float) -> None:
+        """Add the float64 values *x* to all that is not bins."""
         self.min = min(self.min, low) if self.count else low
         self.max = max(self.max, high) if self.count else high
         self.count += x.size
-        wide = x.astype(np.float64)
-        self.total += float(wide.sum())
-        self.squares += float(wide @ wide)
+        self.total += float(x.sum())
+        # Not a dot product: the BLAS would wake its threads for each of these small arrays.
+        self.squares += float(np.square(x).sum())
 
     def _cover(self, exponent: int) -> None:
         """Let the range hold |x| < 2**exponent."""

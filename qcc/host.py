@@ -11,9 +11,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,14 +32,14 @@ class HostLibrary:
     Args:
         out: folder that qcc wrote.
         manifest: its manifest.
-        jobs: processes that share the samples; 1 runs in this process.
+        jobs: threads that share the samples. Threads use every core here: ctypes lets go of the
+            interpreter lock during a call, and generated code is reentrant.
     """
 
     def __init__(self, out: Path, manifest: Mapping[str, Any], jobs: int = 1) -> None:
         self.manifest = manifest
         self.jobs = jobs
         self._folder = Path(tempfile.mkdtemp(prefix="qcc-"))
-        self._pool: ProcessPoolExecutor | None = None
         try:
             self.path = build(out, manifest, self._folder)
         except BaseException:
@@ -59,10 +58,7 @@ class HostLibrary:
         self.close()
 
     def close(self) -> None:
-        """Stop the workers and remove the build."""
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        """Remove the build."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, inputs: Sequence[Int]) -> list[Int]:
@@ -74,15 +70,13 @@ class HostLibrary:
         samples = len(inputs[0])
         if self.jobs == 1 or samples < 2 * self.jobs:
             return run_library(str(self.path), self.manifest, inputs)
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
-        cuts = np.linspace(0, samples, 4 * self.jobs + 1).astype(int)
-        parts = [
-            self._pool.submit(run_library, str(self.path), self.manifest, [x[a:b] for x in inputs])
-            for a, b in pairwise(cuts.tolist())
-            if b > a
-        ]
-        done = [p.result() for p in parts]
+        cuts = np.linspace(0, samples, self.jobs + 1).astype(int).tolist()
+        with ThreadPoolExecutor(self.jobs) as pool:
+            parts = [
+                pool.submit(run_library, str(self.path), self.manifest, [x[a:b] for x in inputs])
+                for a, b in pairwise(cuts)
+            ]
+            done = [p.result() for p in parts]
         return [np.concatenate(chunks) for chunks in zip(*done, strict=True)]
 
 
@@ -105,7 +99,7 @@ def build(out: Path, manifest: Mapping[str, Any], folder: Path) -> Path:
 
 
 def run_library(path: str, manifest: Mapping[str, Any], inputs: Sequence[Int]) -> list[Int]:
-    """Run every sample through the library at *path* in this process."""
+    """Run every sample through the library at *path*, one after the other."""
     function = getattr(ctypes.CDLL(path), manifest["entry"])
     function.restype = ctypes.c_int
     arrays = [

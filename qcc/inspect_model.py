@@ -102,7 +102,7 @@ def inspect_proto(proto: onnx.ModelProto, title: str, config: Config) -> Inspect
 
 
 def _opset(proto: onnx.ModelProto) -> int:
-    return max((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")))
+    return max(int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def _port_info(graph: Graph, name: str) -> PortInfo:

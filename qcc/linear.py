@@ -132,7 +132,7 @@ def quantize_weights(
     chosen = [_choose_step(float(v), units.step, mode) for v in least]
     step = np.array([c[0] for c in chosen])
     wi = np.clip(arith.round_half_up(rows / step[:, None]), qtype.qmin, qtype.qmax)
-    bi = arith.round_half_up(bias / (step * units.x_scale))
+    bi = arith.round_half_up(bias / (step * units.x_scale)) - x.zero_point * wi.sum(axis=1)
     rescale = Rescale(mode, tuple(c[1] for c in chosen), tuple(c[2] for c in chosen))
     bound = int((np.abs(wi).sum(axis=1) * units.x_max + np.abs(bi)).max(initial=0))
     if rescale.max_product(bound) >= 1 << 63:
@@ -146,7 +146,7 @@ def _least_steps(rows: Array, bias: Array, units: Units, qtype: QType) -> Array:
     A channel whose bias is large beside its weights would need a wide accumulator for nothing:
     its step grows until bias and sums stay below half of int32.
     """
-    reach = np.abs(rows).sum(axis=1) * units.x_max + np.abs(bias) / units.x_scale
+    reach = 2 * np.abs(rows).sum(axis=1) * units.x_max + np.abs(bias) / units.x_scale
     least = np.maximum(np.abs(rows).max(axis=1, initial=0.0) / qtype.qmax, reach / _HEADROOM)
     # A factor below 2**-31 rounds every accumulator to nothing.
     return np.asarray(np.maximum(least, units.step * 2.0**-31))

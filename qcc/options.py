@@ -224,7 +224,9 @@ def _compile_parser() -> _Parser:
         help="shape of an input whose dimensions are open; repeat it for more inputs",
     )
     _add_quantization(parser)
-    _add_choice(parser, "--optimize", OPTIMIZE, _DEFAULTS.optimize, "what kernels are chosen for")
+    _add_choice(
+        parser, "--optimize", "GOAL", OPTIMIZE, _DEFAULTS.optimize, "what kernels are chosen for"
+    )
     add(
         "--config",
         metavar="FILE",
@@ -255,8 +257,10 @@ def _add_quantization(parser: _Parser) -> None:
         default=(_DEFAULTS.weight_bits, _DEFAULTS.act_bits),
         help=f"width of weights and activations (default: {_DEFAULTS.bits})",
     )
-    _add_choice(parser, "--scale", SCALE_MODES, _DEFAULTS.scale, "how layers are rescaled")
-    _add_choice(parser, "--threshold", THRESHOLDS, _DEFAULTS.threshold, "how ranges are chosen")
+    _add_choice(parser, "--scale", "MODE", SCALE_MODES, _DEFAULTS.scale, "how layers are rescaled")
+    _add_choice(
+        parser, "--threshold", "METHOD", THRESHOLDS, _DEFAULTS.threshold, "how ranges are chosen"
+    )
     parser.add_argument(
         "--percentile",
         metavar="P",
@@ -290,7 +294,7 @@ def _add_shape(parser: _Parser) -> None:
 
 
 def _add_choice(
-    parser: _Parser, option: str, choices: Sequence[str], default: str, what: str
+    parser: _Parser, option: str, metavar: str, choices: Sequence[str], default: str, what: str
 ) -> None:
     def convert(text: str) -> str:
         if text not in choices:
@@ -300,7 +304,7 @@ def _add_choice(
     listed = "|".join(choices)
     parser.add_argument(
         option,
-        metavar=option.strip("-").upper(),
+        metavar=metavar,
         type=convert,
         default=default,
         help=f"{what}: {listed} (default: {default})",

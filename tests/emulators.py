@@ -19,6 +19,8 @@ CROSS = [(t.name, b) for t in load_targets().values() if not t.native for b in t
 """Every (target, board) that needs an emulator."""
 
 TIMEOUT_S = 900
+RUN_TIMEOUT_S = 600
+"""Shorter: make must be there to end an emulator that hangs."""
 
 
 def need(*tools: str) -> None:
@@ -53,7 +55,7 @@ def run_on_board(out: Path, board: str, *arguments: str) -> subprocess.Completed
     The exit status is 0 if it is bit-exact. *arguments* go to make, e.g. ``LAYERS=1``. The tools
     must be there: call ``need_board`` first.
     """
-    return make(out, "run", f"BOARD={board}", *arguments)
+    return make(out, "run", f"BOARD={board}", f"RUN_TIMEOUT={RUN_TIMEOUT_S}", *arguments)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:

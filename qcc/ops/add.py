@@ -68,7 +68,7 @@ class Add(Op):
     @staticmethod
     def run_float(attrs: Attrs, inputs: Sequence[Array]) -> Array:
         a, b = inputs
-        return np.clip(a + b if attrs.sign > 0 else a - b, *attrs.bounds)
+        return np.asarray(np.clip(a + b if attrs.sign > 0 else a - b, *attrs.bounds))
 
     @staticmethod
     def range(attrs: Attrs, inputs: Sequence[tuple[float, float]]) -> tuple[float, float]:

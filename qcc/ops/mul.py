@@ -60,7 +60,7 @@ class Mul(Op):
 
     @staticmethod
     def run_float(attrs: Attrs, inputs: Sequence[Array]) -> Array:
-        return np.clip(inputs[0] * inputs[1], *attrs.bounds)
+        return np.asarray(np.clip(inputs[0] * inputs[1], *attrs.bounds))
 
     @staticmethod
     def range(attrs: Attrs, inputs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -1,17 +1,17 @@
 """resize_nearest: every output pixel is a copy of one input pixel, NHWC. Reads Resize and Upsample.
 
-Which one is computed here, in float32 as onnxruntime does it, so that the model's own values and
-the compiled ones come from the same pixels.
+Which one is computed here, in exact fractions: ties are ties, and not what float32 makes of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -21,9 +21,6 @@ from qcc.kernels import instance
 from qcc.ops import window
 from qcc.ops.base import Call, CArray, In, Interval, Op, Out
 from qcc.ops.examples import model
-
-F32 = np.float32
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +95,13 @@ class ResizeNearest(Op):
             name: str, shape: Shape, *, opset: int = 13, sizes: Any = None, scales: Any = None,
             **attrs: Any,
         ) -> onnx.ModelProto:  # fmt: skip
-            consts: dict[str, Array] = {}
+            none = np.zeros(0, np.float32)  # opset 11 wants all inputs, empty where not meant
+            consts: dict[str, Array] = {"roi": none, "scales": none} if opset == 11 else {}
             if scales is not None:
                 consts["scales"] = np.array(scales, np.float32)
             if sizes is not None:
                 consts["sizes"] = np.array(sizes, np.int64)
-            names = ["r", "", *[k if k in consts else "" for k in ("scales", "sizes")]]
+            names = ["r", *[k if k in consts else "" for k in ("roi", "scales", "sizes")]]
             inputs = ["r", "scales"] if opset == 10 else names
             node = helper.make_node("Resize", inputs, ["y"], mode="nearest", **attrs)
             return model(f"resize_{name}", [relu, node], {"x": shape}, ["y"], consts, opset)
@@ -119,7 +117,7 @@ class ResizeNearest(Op):
             yield resize(
                 f"scales_{coordinates}", image, opset=opset, scales=[1, 1, 1.7, 0.7], **attrs
             )
-            yield resize(f"sizes_{coordinates}", image, opset=opset, sizes=[1, 3, 9, 3], **attrs)
+            yield resize(f"sizes_{coordinates}", image, opset=opset, sizes=[1, 3, 9, 4], **attrs)
         yield resize("axes", image, opset=18, sizes=[6, 7], axes=[3, 2])
         yield resize("aspect", image, opset=18, sizes=[7, 9], axes=[2, 3],
                      keep_aspect_ratio_policy="not_larger")  # fmt: skip
@@ -140,51 +138,53 @@ class _Axis:
 
     n_in: int
     n_out: int
-    scale: np.float32
-    start: float = 0.0
-    end: float = 1.0
+    scale: Fraction
+    start: Fraction = Fraction(0)
+    end: Fraction = Fraction(1)
 
 
-def _half_pixel(i: Floats, a: _Axis) -> Floats:
-    return (i + F32(0.5)) / a.scale - F32(0.5)
+_HALF = Fraction(1, 2)
 
 
-def _pytorch_half_pixel(i: Floats, a: _Axis) -> Floats:
-    return _half_pixel(i, a) if a.n_out > 1 else 0 * i
+def _half_pixel(i: int, a: _Axis) -> Fraction:
+    return (i + _HALF) / a.scale - _HALF
 
 
-def _half_pixel_symmetric(i: Floats, a: _Axis) -> Floats:
+def _pytorch_half_pixel(i: int, a: _Axis) -> Fraction:
+    return _half_pixel(i, a) if a.n_out > 1 else Fraction(0)
+
+
+def _half_pixel_symmetric(i: int, a: _Axis) -> Fraction:
     """Half pixel, the whole part of n_in * scale centred in the input."""
-    adjustment = F32(a.n_out) / (a.scale * F32(a.n_in))
-    offset = F32(a.n_in) / F32(2) * (F32(1) - adjustment)
-    return offset + (i + F32(0.5)) / a.scale - F32(0.5)
+    offset = Fraction(a.n_in, 2) * (1 - a.n_out / (a.scale * a.n_in))
+    return offset + _half_pixel(i, a)
 
 
-def _align_corners(i: Floats, a: _Axis) -> Floats:
-    return i * F32(a.n_in - 1) / F32(a.n_out - 1) if a.n_out > 1 else 0 * i
+def _align_corners(i: int, a: _Axis) -> Fraction:
+    return Fraction(i * (a.n_in - 1), a.n_out - 1) if a.n_out > 1 else Fraction(0)
 
 
-def _crop_and_resize(i: Floats, a: _Axis) -> Floats:
-    start, end, last = F32(a.start), F32(a.end), F32(a.n_in - 1)
+def _crop_and_resize(i: int, a: _Axis) -> Fraction:
+    last = a.n_in - 1
     if a.n_out == 1:
-        return 0 * i + F32(0.5) * (start + end) * last
-    return start * last + i * (end - start) * last / F32(a.n_out - 1)
+        return _HALF * (a.start + a.end) * last
+    return a.start * last + i * (a.end - a.start) * last / (a.n_out - 1)
 
 
-_COORDINATES: Mapping[str, Callable[[Floats, _Axis], Floats]] = {
+_COORDINATES: Mapping[str, Callable[[int, _Axis], Fraction]] = {
     "half_pixel": _half_pixel,
     "pytorch_half_pixel": _pytorch_half_pixel,
     "half_pixel_symmetric": _half_pixel_symmetric,
     "align_corners": _align_corners,
     "asymmetric": lambda i, a: i / a.scale,
-    "tf_half_pixel_for_nn": lambda i, a: (i + F32(0.5)) / a.scale,
+    "tf_half_pixel_for_nn": lambda i, a: (i + _HALF) / a.scale,
 }
 
-_ROUNDINGS: Mapping[str, Callable[[Floats], Floats]] = {
-    "round_prefer_floor": lambda v: np.ceil(v - F32(0.5)),
-    "round_prefer_ceil": lambda v: np.floor(v + F32(0.5)),
-    "floor": np.floor,
-    "ceil": np.ceil,
+_ROUNDINGS: Mapping[str, Callable[[Fraction], int]] = {
+    "round_prefer_floor": lambda v: math.ceil(v - _HALF),
+    "round_prefer_ceil": lambda v: math.floor(v + _HALF),
+    "floor": math.floor,
+    "ceil": math.ceil,
 }
 
 
@@ -193,58 +193,67 @@ def _index_maps(b: Builder, node: onnx.NodeProto) -> list[tuple[int, ...]]:
     attrs = b.attributes(node)
     simple = node.op_type == "Upsample" or b.opset < 11
     name = "asymmetric" if simple else attrs.get("coordinate_transformation_mode", "half_pixel")
+    rounding = attrs.get("nearest_mode", "round_prefer_floor")
     crop = name == "tf_crop_and_resize"
     if not crop and name not in _COORDINATES:
         b.unsupported(f"coordinate_transformation_mode {name}")
+    if rounding not in _ROUNDINGS:
+        b.unsupported(f"nearest_mode {rounding}")
     where = _crop_and_resize if crop else _COORDINATES[name]
     maps = []
     for axis in _axes(b, node, crop):
-        rounding = attrs.get("nearest_mode", "round_prefer_floor")
+        if axis.scale == 1 and axis.n_in == axis.n_out and not crop:
+            maps.append(tuple(range(axis.n_in)))
+            continue
         if simple:  # before opset 11: to the pixel at or before; shrinking, at or after
             rounding = "ceil" if axis.scale < 1 else "floor"
-        if rounding not in _ROUNDINGS:
-            b.unsupported(f"nearest_mode {rounding}")
-        place = where(np.arange(axis.n_out, dtype=np.float32), axis)
-        if axis.n_out == axis.n_in and axis.scale == 1 and not crop:
-            place = np.arange(axis.n_out, dtype=np.float32)
-        if crop and (place.min() < 0 or place.max() > axis.n_in - 1):
+        places = [where(i, axis) for i in range(axis.n_out)]
+        if crop and not all(0 <= v <= axis.n_in - 1 for v in places):
             b.unsupported("a crop region that leaves the image")
-        index = np.clip(_ROUNDINGS[rounding](place), 0, axis.n_in - 1)
-        maps.append(tuple(int(v) for v in index))
+        nearest = (_ROUNDINGS[rounding](v) for v in places)
+        maps.append(tuple(min(max(v, 0), axis.n_in - 1) for v in nearest))
     return maps
 
 
 def _axes(b: Builder, node: onnx.NodeProto, crop: bool) -> list[_Axis]:
     """Every axis of the tensor, with the scale that ONNX computes coordinates with."""
     x, y = b.shape(node.input[0]), b.shape(node.output[0])
-    attrs = b.attributes(node)
-    axes = [a % len(x) for a in attrs.get("axes", range(len(x)))]
-    result = [_Axis(n, m, F32(m) / F32(n)) for n, m in zip(x, y, strict=True)]
+    result = [_Axis(n, m, Fraction(m, n)) for n, m in zip(x, y, strict=True)]
+    if x == y and not crop:
+        return [_Axis(n, n, Fraction(1)) for n in x]  # as onnxruntime: nothing to do
+    axes = [a % len(x) for a in b.attributes(node).get("axes", range(len(x)))]
     roi = b.optional(node, 1) if crop else None
-    region = b.needs_constant(roi, "the region") if roi else None
+    region = b.needs_constant(roi, "the region").tolist() if roi else []
     scales = _scales(b, node, [x[a] for a in axes])
     for i, axis in enumerate(axes):
-        start, end = 0.0, 1.0
-        if region is not None and region.size:
-            start, end = float(region[i]), float(region[i + len(axes)])
+        start, end = (region[i], region[i + len(axes)]) if region else (0, 1)
         scale = result[axis].scale if scales is None else scales[i]
-        result[axis] = _Axis(x[axis], y[axis], scale, start, end)
+        result[axis] = _Axis(x[axis], y[axis], scale, Fraction(start), Fraction(end))
     return result
 
 
-def _scales(b: Builder, node: onnx.NodeProto, sizes: Sequence[int]) -> list[np.float32] | None:
+def _scales(b: Builder, node: onnx.NodeProto, sizes: Sequence[int]) -> list[Fraction] | None:
     """The scales as given, or those that follow from an aspect-ratio policy; None: out / in."""
     attrs = b.attributes(node)
     if "scales" in attrs:
-        return [F32(s) for s in attrs["scales"]]
+        return [_meant(s) for s in attrs["scales"]]
     old = node.op_type == "Upsample" or b.opset < 11
     given = b.optional(node, 1 if old else 2)
     if given is not None and (values := b.needs_constant(given, "the scales")).size:
-        return [F32(s) for s in values]
+        return [_meant(s) for s in values.tolist()]
     policy = attrs.get("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return None
-    target = b.needs_constant(node.input[3], "the sizes")
+    target = b.needs_constant(node.input[3], "the sizes").tolist()
     choose = min if policy == "not_larger" else max
-    one = choose(F32(m) / F32(n) for n, m in zip(sizes, target.tolist(), strict=True))
+    one = choose(Fraction(m, n) for n, m in zip(sizes, target, strict=True))
     return [one] * len(sizes)
+
+
+def _meant(scale: float) -> Fraction:
+    """The simple fraction that was rounded to the float32 *scale*, if there is one.
+
+    2.4 in float32 is a little more than 2.4, and 18 / 2.4 no longer the tie that it was.
+    """
+    simple = Fraction(scale).limit_denominator(4096)
+    return simple if np.float32(float(simple)) == np.float32(scale) else Fraction(scale)

@@ -129,7 +129,10 @@ class Softmax(Op):
     def examples() -> Iterator[onnx.ModelProto]:
         node = helper.make_node("Softmax", ["x"], ["y"])
         yield model("softmax_vector", [node], {"x": (1, 10)}, ["y"])
-        yield model("softmax_wide", [node], {"x": (1, 300)}, ["y"])
+        # Logits far enough apart that some of many classes are more than one step.
+        spread = helper.make_node("Mul", ["w", "four"], ["x"])
+        four = {"four": np.array(4, np.float32)}
+        yield model("softmax_wide", [spread, node], {"w": (1, 300)}, ["y"], four)
         for name, axis, opset in (("channels", 1, 13), ("middle", 2, 17), ("flattened", 1, 11)):
             node = helper.make_node("Softmax", ["x"], ["y"], axis=axis)
             yield model(f"softmax_{name}", [node], {"x": (1, 5, 3, 4)}, ["y"], opset=opset)

@@ -2,15 +2,15 @@
  * @file qcc_softmax.h
  * @brief Softmax along one axis, values of at most 8 bits: the portable kernel.
  *
- * A kernel template: define QCC_FN (function name), QCC_X, QCC_Y (element types), QCC_T (table type)
- * and QCC_S (unsigned type of the sum) and include it;
- * it may be included again with other definitions. The macros are undefined at its end.
+ * A kernel template: define QCC_FN (function name), QCC_X, QCC_Y (element types), QCC_T (table
+ * type) and QCC_S (unsigned type of the sum) and include it; it may be included again with other
+ * definitions. The macros are undefined at its end.
  *
  *   e = table[max(x) - x]
  *   y = round((2^bits - 1) * e / sum(e)), half up
- * The compiler has bounded sum(e) below a quarter of what QCC_S holds. With 2^bits * e = q * sum + r, found bit by bit, the
- * result is q + (r - e) / sum, rounded: -1, 0 or 1 is added to q. y may be the same memory as x if
- * its elements are not wider.
+ * The compiler has bounded sum(e) below a quarter of what QCC_S holds. With 2^bits * e = q * sum + r,
+ * q and r found bit by bit, the result is q + (r - e) / sum, rounded: -1, 0 or 1 is added to q.
+ * y must not overlap x.
  *
  * @param[in]  x      [outer][n][inner]
  * @param[in]  table  round(F * exp(-d * scale of x)), d = 0, 1, ...

@@ -2,14 +2,14 @@
  * @file qcc_softmax16.h
  * @brief Softmax along one axis, 16-bit values: the portable kernel.
  *
- * A kernel template: define QCC_FN (function name), QCC_X, QCC_Y (element types) and include it;
+ * A kernel template: define QCC_FN (function name), QCC_X and QCC_Y (element types) and include it;
  * it may be included again with other definitions. The macros are undefined at its end.
  *
  *   e = floor(high[d / 256] * low[d mod 256] / 2^30), d = max(x) - x
  *   y = round((2^bits - 1) * e / sum(e)), half up
- * The compiler has bounded sum(e) below 2^62. With 2^bits * e = q * sum + r, found bit by bit, the
- * result is q + (r - e) / sum, rounded: -1, 0 or 1 is added to q. y may be the same memory as x if
- * its elements are not wider.
+ * The compiler has bounded sum(e) below 2^62. With 2^bits * e = q * sum + r, q and r
+ * found bit by bit, the result is q + (r - e) / sum, rounded: -1, 0 or 1 is added to q.
+ * y must not overlap x.
  *
  * @param[in]  x      [outer][n][inner]
  * @param[in]  high   round(2^30 * exp(-256 * d * scale of x)), d = 0, ..., 255

@@ -182,6 +182,18 @@ def test_small_output_in_place_of_a_large_input_frees_the_rest() -> None:
     assert plan(items, 4).total_bytes == 1000
 
 
+def test_neighbour_keeps_clear_of_the_largest_part_it_lives_with() -> None:
+    items = [
+        Item("x", 1000, 0, 1),
+        Item("y", 100, 1, 9, inplace_of="x"),
+        Item("z", 52, 0, 9),
+    ]
+    for order in itertools.permutations(items):
+        result = plan(order, 4)
+        check(order, result, 4)
+        assert result.total_bytes == result.bound == 1052
+
+
 def test_nothing_needs_nothing() -> None:
     assert plan([], 16) == Plan({}, 0, 0)
     assert plan([Item("x", 0, 0, 9)], 16) == Plan({"x": 0}, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import re
 import shutil
@@ -17,7 +18,8 @@ import pytest
 from qcc.codegen import project
 from qcc.codegen.program import Layer, Port, Program, Vectors
 from qcc.codegen.project import layer_hash, project_files
-from qcc.codegen.target import load_boards, load_targets, resolve
+from qcc.codegen.render import c_array
+from qcc.codegen.target import RUNTIME, load_boards, load_targets, resolve
 from qcc.ir import QType, Quant, Shape
 from tests.emulators import CROSS, last_line, make, need, need_board, run_on_board
 
@@ -284,6 +286,40 @@ def test_a_model_that_misbehaves_fails(write: Write, change: str, message: str) 
     assert message in done.stdout
 
 
+def test_an_output_that_is_never_written_is_not_taken_for_zeros(write: Write) -> None:
+    need("make", "gcc")
+    a, b = vectors().inputs[0], np.zeros((3, *SHAPE), np.int64)
+    data = Vectors((a, b), (2 * a, b), (2 * a[0], 2 * a[0], b[0]))
+    done = make(write(source=broken("    memcpy(copy, b, 6u);\n", ""), data=data), "check")
+    assert done.returncode != 0
+    assert "sample 0, output copy: index 0, expected 0, got " in done.stdout
+
+
+def test_differences_of_every_type_are_printed(write: Write, tmp_path: Path) -> None:
+    need("gcc")
+    out = write()
+    lines, expected = [], []
+    for bits, sign in ((8, ""), (8, "u"), (16, ""), (16, "u"), (32, ""), (32, "u"), (64, "")):
+        info = np.iinfo(f"{sign}int{bits}")
+        values = c_array(np.array([0, info.min], info.dtype)), c_array(np.array([0, info.max]))
+        names = f"e{sign}{bits}", f"g{sign}{bits}"
+        for name, value in zip(names, values, strict=True):
+            lines.append(f"static const {sign}int{bits}_t {name}[2] = {{{value}}};")
+        kind = f"CHECK_{sign.upper()}INT{bits}"
+        expected.append(f": index 1, expected {info.min}, got {info.max}")
+        lines.append(f"#define SHOW_{kind} put_difference({kind}, {names[0]}, {names[1]}, "
+                     f"first_difference({kind}, {names[0]}, {names[1]}, 2u))")  # fmt: skip
+    calls = [f"    {line.split()[1]};" for line in lines if line.startswith("#define")]
+    main = tmp_path / "main.c"
+    main.write_text("\n".join(['#include "compare.h"', *lines, "int main(void)", "{", *calls,
+                               "    return 0;", "}", ""]))  # fmt: skip
+    program, sources = tmp_path / "main", ["check/compare.c", "boards/host/board.c"]
+    command = ["gcc", "-std=c99", "-Icheck", "-Iboards/common", str(main), *sources]
+    subprocess.run([*command, "-o", str(program)], cwd=out, check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == expected
+
+
 def test_shared_library_is_callable(write: Write) -> None:
     need("make", "gcc")
     out = write()
@@ -431,6 +467,18 @@ def test_memory_is_set_up_on_the_board(write: Write, target: str, board: str) ->
     assert last_line(done) == EXACT
 
 
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])
+def test_vector_registers_are_enabled(write: Write, target: str) -> None:
+    """A compiler may move integers through them."""
+    board = load_targets()[target].board
+    need_board(target, board)
+    instruction = "vmov q0, q1" if target == "cortex-m55" else "vmov s0, r0"
+    source = broken("    memcpy(copy, b, 6u);", f'    __asm__ volatile("{instruction}");\n'
+                    "    memcpy(copy, b, 6u);")  # fmt: skip
+    done = run_on_board(write(target, source=source), board)
+    assert last_line(done) == EXACT, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("board", "target"), BOARDS)
 def test_a_stack_overflow_is_reported(write: Write, target: str, board: str) -> None:
     """By a fault, or afterwards where what lies below the stack takes writes without a fault."""
@@ -456,6 +504,15 @@ def test_a_fault_ends_the_run(write: Write, target: str, board: str) -> None:
     assert "Error 99" in done.stderr
 
 
+def test_a_run_that_hangs_is_ended(write: Write) -> None:
+    need_board("cortex-m0", "mps2-an385")
+    source = broken("    memcpy(copy, b, 6u);", "    for (volatile int32_t on = 1; on != 0;) {\n"
+                    "        on = 1;\n    }")  # fmt: skip
+    done = run_on_board(write("cortex-m0", source=source), "mps2-an385", "RUN_TIMEOUT=1")
+    assert done.returncode != 0
+    assert "Error 124" in done.stderr
+
+
 @pytest.mark.parametrize(("board", "target"), BOARDS)
 def test_megabytes_of_vectors_fit_the_board(write: Write, target: str, board: str) -> None:
     need_board(target, board)
@@ -478,6 +535,41 @@ def test_lib_and_firmware_are_for_the_target(write: Write, target: str) -> None:
     assert head[:6] == b"\x7fELF\x01\x01"
     assert head[18] == (243 if target == "riscv32" else 40)
     assert "tiny.elf" in done.stdout
+
+
+def test_memory_functions_of_the_boards(tmp_path: Path) -> None:
+    """Under other names on this machine: every alignment, length and overlap in 24 bytes."""
+    need("gcc")
+    names = ("memcpy", "memmove", "memset", "memcmp")
+    library = tmp_path / "memory.so"
+    command = ["gcc", "-O2", "-std=c99", "-ffreestanding", "-shared", "-fPIC", "-o", str(library)]
+    renamed = [f"-D{name}=board_{name}" for name in names]
+    source = RUNTIME / "boards/common/memory.c"
+    subprocess.run([*command, *renamed, str(source)], check=True)
+    copy, move, fill, compare = (ctypes.CDLL(str(library))[f"board_{name}"] for name in names)
+    for function in (copy, move, fill):
+        function.restype = ctypes.c_void_p
+    start = np.arange(1, 25, dtype=np.uint8)
+    for to, source_at, size in itertools.product(range(9), range(9), range(13)):
+        expected = start.copy()
+        expected[to : to + size] = start[source_at : source_at + size]
+        moved, other = start.copy(), np.zeros(24, np.uint8)
+        to_address = ctypes.c_void_p(moved.ctypes.data + to)
+        from_address = ctypes.c_void_p(moved.ctypes.data + source_at)
+        assert move(to_address, from_address, ctypes.c_size_t(size)) == to_address.value
+        assert np.array_equal(moved, expected)
+
+        to_address = ctypes.c_void_p(other.ctypes.data + to)
+        from_address = ctypes.c_void_p(start.ctypes.data + source_at)
+        assert copy(to_address, from_address, ctypes.c_size_t(size)) == to_address.value
+        assert np.array_equal(other[to : to + size], start[source_at : source_at + size])
+        assert np.count_nonzero(other) == size
+        assert compare(to_address, from_address, ctypes.c_size_t(size)) == 0
+
+        fill(to_address, 0x1FF, ctypes.c_size_t(size))
+        assert np.count_nonzero(other == 255) == size
+        order = compare(to_address, from_address, ctypes.c_size_t(size))
+        assert order > 0 if size else order == 0
 
 
 @pytest.mark.parametrize("board", sorted(load_boards()))

@@ -77,8 +77,13 @@ def test_open_dimensions_take_the_given_shape() -> None:
         model.run({"x": np.zeros((1, 4), np.float32)})
 
 
-def test_given_shape_may_contradict_the_declared_output() -> None:
-    model = FloatModel(chain(batch=1, width=3), shapes={"x": (1, 5)})
+@pytest.mark.parametrize("stale", [[1, 3], [1, 3, 3], [7]])
+def test_given_shape_may_contradict_the_declared_ones(stale: list[int]) -> None:
+    proto = chain(batch=1, width=3)
+    declared = [helper.make_tensor_value_info(n, TensorProto.FLOAT, stale) for n in ("a", "y")]
+    proto.graph.value_info.append(declared[0])
+    proto.graph.output[0].CopyFrom(declared[1])
+    model = FloatModel(proto, ["a"], shapes={"x": (1, 5)})
     assert model.run({"x": np.zeros((1, 5), np.float32)})["y"].shape == (1, 5)
 
 

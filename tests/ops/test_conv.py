@@ -66,15 +66,19 @@ DEPTHWISE: dict[str, tuple[Shape, Shape, dict[str, Any]]] = {
     "three": ((1, 3, 6, 5), (3, 1, 3, 3), {"group": 3, "pads": [0, 2, 1, 1]}),
     "four": ((1, 4, 6, 5), (4, 1, 3, 2), {"group": 4, "strides": [2, 3]}),
     "eleven": ((1, 11, 9, 8), (11, 1, 5, 4), {"group": 11, "pads": [4, 3, 2, 1]}),
-    "dilated": ((1, 8, 9, 7), (8, 1, 3, 3), {"group": 8, "dilations": [2, 3], "pads": [2, 3, 2, 3]}),
+    "dilated": (
+        (1, 8, 9, 7),
+        (8, 1, 3, 3),
+        {"group": 8, "dilations": [2, 3], "pads": [2, 3, 2, 3]},
+    ),
     "multiplied": ((1, 5, 6, 6), (15, 1, 3, 3), {"group": 5, "pads": [1, 1, 1, 1]}),
     "wholly_outside": ((1, 4, 3, 3), (4, 1, 2, 2), {"group": 4, "pads": [3, 3, 2, 2]}),
 }
 
 
-def _depthwise_cases() -> list[Case]:
+def _conv_cases(models: dict[str, tuple[Shape, Shape, dict[str, Any]]]) -> list[Case]:
     found = []
-    for name, (x, w, attrs) in DEPTHWISE.items():
+    for name, (x, w, attrs) in models.items():
         for mode in ("single-shift", "double-shift", "fixed-point"):
             graph = quantized(_conv("Conv", x, w, **attrs), mode)
             found += [Case(f"{name}-{mode}", graph, n) for n in graph.nodes() if n.op == "conv2d"]
@@ -82,13 +86,17 @@ def _depthwise_cases() -> list[Case]:
 
 
 def test_the_depthwise_kernel_equals_the_reference(tmp_path: Path) -> None:
-    layers = _depthwise_cases()
+    layers = _conv_cases(DEPTHWISE)
     assert all(is_depthwise(c.graph, c.node) for c in layers)
     check_compiled(layers, tmp_path, [depthwise_call(c.graph, c.node) for c in layers])
 
 
-def test_the_general_kernel_equals_it_on_the_same_layers(tmp_path: Path) -> None:
-    check_compiled(_depthwise_cases(), tmp_path)
+def test_the_general_kernel_equals_the_reference_on_the_same_windows(tmp_path: Path) -> None:
+    models = {
+        name: (x, (w[0], x[1], *w[2:]), {**attrs, "group": 1})
+        for name, (x, w, attrs) in DEPTHWISE.items()
+    }
+    check_compiled(_conv_cases(models), tmp_path)
 
 
 def test_grouped_layers_are_not_depthwise() -> None:
@@ -101,7 +109,9 @@ def test_grouped_layers_are_not_depthwise() -> None:
 
 
 def test_output_padding_rows_hold_the_bias_alone() -> None:
-    proto = _conv("ConvTranspose", (1, 1, 2, 2), (1, 1, 1, 1), strides=[3, 3], output_padding=[2, 0])
+    proto = _conv(
+        "ConvTranspose", (1, 1, 2, 2), (1, 1, 1, 1), strides=[3, 3], output_padding=[2, 0]
+    )
     graph = read(proto)
     (node,) = (n for n in graph.nodes() if n.op == "conv_transpose2d")
     assert node.attrs.pads == (0, 0, -2, 0)
@@ -113,7 +123,9 @@ def test_output_padding_rows_hold_the_bias_alone() -> None:
 
 
 def test_auto_pad_that_runtimes_disagree_on_is_refused() -> None:
-    proto = _conv("ConvTranspose", (1, 1, 4, 4), (1, 1, 2, 2), strides=[3, 3], auto_pad="SAME_UPPER")
+    proto = _conv(
+        "ConvTranspose", (1, 1, 4, 4), (1, 1, 2, 2), strides=[3, 3], auto_pad="SAME_UPPER"
+    )
     with pytest.raises(UnsupportedError, match="auto_pad"):
         read(proto)
 

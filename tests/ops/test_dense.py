@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -59,7 +60,7 @@ def test_macs_count_every_row() -> None:
     assert Dense.macs(graph, node) == 3 * 4 * 5 * 7
 
 
-def _matmul(x: Shape, w: Shape) -> object:
+def _matmul(x: Shape, w: Shape) -> onnx.ModelProto:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return model("m", [node], {"x": x}, ["y"], {"w": normal(w)})
 

@@ -77,6 +77,18 @@ def test_bounds_are_reached(case: Case) -> None:
     assert (lo, hi) == (y.min(), y.max())
 
 
+@pytest.mark.parametrize("axes", [[1], [3], [1, 2], [1, 3], [1, 2, 3]])
+def test_known_channels_have_exact_means(axes: list[int]) -> None:
+    graph = quantized(_pool("ReduceMean", (1, 4, 3, 5), axes=axes), "fixed-point")
+    node = _layer(graph, "reduce_mean")
+    values = np.array([3, -20, 7, 0, 11])
+    x = np.broadcast_to(values, (1, 1, 4, 3, 5))
+    y = run_node(graph, node, x)
+    out = ReduceMean.interval(graph, node, [Interval(values, values)]).expand(y.shape[-1])
+    assert np.array_equal(out.lo, out.hi)
+    assert np.array_equal(np.broadcast_to(out.lo, y.shape), y)
+
+
 # -- integer rules --------------------------------------------------------------------------------
 
 
@@ -154,9 +166,7 @@ def test_products_of_sums_fit_64_bits_and_32_where_multipliers_stay_precise(
 def test_a_last_window_that_runtimes_drop_is_refused() -> None:
     # Shape inference counts it, runtimes do not: it starts beyond the input.
     with pytest.raises(UnsupportedError, match="in the padding entirely"):
-        read(
-            _pool("MaxPool", (1, 1, 9), kernel_shape=[3], strides=[3], pads=[0, 1], ceil_mode=1)
-        )
+        read(_pool("MaxPool", (1, 1, 9), kernel_shape=[3], strides=[3], pads=[0, 1], ceil_mode=1))
 
 
 def test_extreme_factors_saturate_or_vanish() -> None:
