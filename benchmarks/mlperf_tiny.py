@@ -27,12 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from qcc.api import CompiledModel, compile, dequantize_ports, quantize_ports
-from qcc.codegen.write import write_files
-from qcc.config import SCALE_MODES, ScaleMode
-from qcc.driver import compile_file, output_files
-from qcc.codegen.emit import model_sources
 from qcc.codegen.program import Vectors
-from qcc.config import Config
+from qcc.codegen.write import write_files
+from qcc.config import SCALE_MODES, Config, ScaleMode
+from qcc.driver import compile_file, output_files
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
 from qcc.host import HostLibrary
@@ -108,7 +106,7 @@ class Row:
 
 def _load(shared: Path, task: Task, part: str) -> tuple[Array, Array | None]:
     with np.load(shared / "data" / f"{task.data}_{part}.npz") as data:
-        labels = data["y"] if "y" in data else None
+        labels = data.get("y")
         return task.prepare(data["x"]), labels
 
 
@@ -164,9 +162,7 @@ def _equals_reference(model: CompiledModel, inputs: list[Array], outputs: list[A
     assert model.compilation is not None
     graph = model.compilation.graph
     values = run_int(graph, dict(zip(graph.inputs, inputs, strict=True)))
-    return all(
-        np.array_equal(values[n], y) for n, y in zip(graph.outputs, outputs, strict=True)
-    )
+    return all(np.array_equal(values[n], y) for n, y in zip(graph.outputs, outputs, strict=True))
 
 
 def _accuracy(outputs: Array, labels: Array | None) -> float | None:

@@ -15,6 +15,9 @@ from qcc.ops.base import Call, CArray
 ARENA_ALIGN = 8
 """Alignment of the arena and of every buffer in it: enough for any element type."""
 
+_LONGEST = 24
+"""Longer layer names (converters make some of 100 characters) give way to operator and number."""
+
 _RESERVED = ("x", "y", "arena", "a")
 
 
@@ -44,7 +47,7 @@ def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[s
         const = "" if writes else "const "
         return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
 
-    c_names = unique([c_identifier(_readable(n)) for n in nodes])
+    c_names = unique([_c_name(i, n) for i, n in enumerate(nodes)])
     layers = tuple(
         _layer(graph, i, n, c, [pointer(t, False) for t in graph.activations(n)],
                pointer(n.output, True))
@@ -79,6 +82,12 @@ def totals(graph: Graph) -> Before:
 
 def _readable(node: Node) -> str:
     return node.name.rsplit(":", 1)[0]
+
+
+def _c_name(index: int, node: Node) -> str:
+    """The layer's own name where it is short, else its number and operator."""
+    name = _readable(node)
+    return c_identifier(name) if len(name) <= _LONGEST else f"{node.op}_{index}"
 
 
 def _parameters(graph: Graph, node: Node) -> int:

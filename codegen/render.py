@@ -10,6 +10,7 @@ import jinja2
 import jinja2.meta
 import numpy as np
 
+from qcc.codegen.names import c_comment, c_string
 from qcc.ir import Array, Shape
 
 _TEMPLATES = Path(str(files("qcc.templates")))
@@ -35,20 +36,6 @@ def c_array(values: Array, per_line: int = 16) -> str:
     return ",\n    ".join(rows)
 
 
-def c_string(text: str) -> str:
-    """*text* as a C string literal: printable ASCII, anything else as ``?``.
-
-    With ``c_comment`` the only way for text of a model to reach C.
-    """
-    escapes = {'"': '\\"', "\\": "\\\\", "?": "\\?"}  # ?? could begin a trigraph
-    return '"' + "".join(escapes.get(c, c) for c in _printable(text)) + '"'
-
-
-def c_comment(text: str) -> str:
-    """*text* as a part of a C block comment: it cannot end it, begin another or join lines."""
-    return _printable(text).replace("\\", "?").replace("*/", "* /").replace("/*", "/ *")
-
-
 def c_float(value: float) -> str:
     """*value* as a literal of type float, rounded to the nearest one."""
     text = f"{np.float32(value):.9g}"
@@ -64,10 +51,6 @@ def dims(shape: Shape) -> str:
 def _literal(value: int) -> str:
     # The most negative int64 has no literal: -9223372036854775808 negates what does not fit.
     return str(value) if value != -(1 << 63) else "(-9223372036854775807 - 1)"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 @cache

@@ -36,7 +36,7 @@ def _smooth(rng: np.random.Generator, shape: Shape) -> Array:
         for _ in range(2):
             x = x + np.roll(x, 1, axis)
     x = (x - x.mean()) / (x.std() + 1e-9)
-    return np.clip(0.5 + 0.25 * x + rng.normal(scale=0.1), 0.0, 1.0)
+    return np.asarray(np.clip(0.5 + 0.25 * x + rng.normal(scale=0.1), 0.0, 1.0))
 
 
 _KINDS = (

@@ -173,9 +173,7 @@ def _group(
 
 def _sources(graph: Graph, names: list[str]) -> list[str]:
     """The tensors of a group that are not copies of others in it."""
-    return [
-        t for t in names if (p := graph.producer(t)) is None or not OPS[p.op].same_scale
-    ]
+    return [t for t in names if (p := graph.producer(t)) is None or not OPS[p.op].same_scale]
 
 
 # -- classes of the shift modes -------------------------------------------------------------------

@@ -124,9 +124,8 @@ def make_padding_explicit(graph: Graph, tensors: list[str]) -> list[str]:
     """
     made: list[str] = []
     for name in tensors:
-        for node in graph.consumers(name):
-            if node.op == "conv2d" and any(node.attrs.pads):
-                made.append(_pad(graph, node))
+        readers = [n for n in graph.consumers(name) if n.op == "conv2d" and any(n.attrs.pads)]
+        made += [_pad(graph, node) for node in readers]
     return made
 
 

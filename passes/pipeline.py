@@ -26,6 +26,7 @@ from qcc.passes.manager import Pass, named
 from qcc.passes.quantize import quantize
 from qcc.passes.remove_constant_channels import remove_constant_channels
 from qcc.passes.remove_dead_nodes import remove_dead_nodes
+from qcc.passes.separate_outputs import separate_outputs
 
 FLOAT: tuple[Pass, ...] = (
     named(fold_constants),
@@ -41,6 +42,7 @@ FLOAT: tuple[Pass, ...] = (
     Pass("eliminate-transposes-again", eliminate_transposes),
     Pass("eliminate-identities-again", eliminate_identities),
     Pass("remove-dead-nodes-again", remove_dead_nodes),
+    named(separate_outputs),
 )
 
 
@@ -67,5 +69,7 @@ def integer_passes(
 SHRINK: tuple[Pass, ...] = (named(remove_constant_channels),)
 """Passes on the integer graph; they change no bit of the outputs."""
 
-NAMES: tuple[str, ...] = tuple(p.name for p in (*FLOAT, *integer_passes({}, Graph(""), {}), *SHRINK))
+NAMES: tuple[str, ...] = tuple(
+    p.name for p in (*FLOAT, *integer_passes({}, Graph(""), {}), *SHRINK)
+)
 """What ``--stop-after`` accepts."""

@@ -158,12 +158,18 @@ def compile(
         weight_bits=weight_bits,
         act_bits=act_bits,
         calibration=samples,
+        mean=_numbers(mean),
+        std=_numbers(std),
         **options,
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     done = compile_proto(proto, config, path.name, digest, progress)
     write_files(output_files(done), folder)
     return CompiledModel(folder, done)
+
+
+def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(v) for v in np.atleast_1d(np.asarray(value, np.float64)))
 
 
 def read_manifest(out: Path) -> dict[str, Any]:

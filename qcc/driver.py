@@ -44,7 +44,7 @@ SQNR_SAMPLES = 8
 """Calibration samples on which every layer is compared with the float model."""
 
 MOST_SAMPLES = 256
-"""Calibration samples that bias correction uses, fewer for large models (``_VALUES``, ``_MACS``)."""
+"""Calibration samples for bias correction, fewer for large models (``_VALUES``, ``_MACS``)."""
 
 _VALUES = 1 << 25
 _MACS = 1 << 29

@@ -24,6 +24,10 @@ from qcc.ops.base import Interval, QuantContext
 _HEADROOM = 1 << 30
 """Accumulators are kept below this where a coarser weight step can do it (half of int32)."""
 
+_LEAST_FACTOR = 2.0**-20
+"""Accumulators finer than this part of an output step gain nothing: rounding each of N weights
+moves the output by at most N * 255 * 2**-21 steps. It matters for channels that are nearly dead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -148,8 +152,7 @@ def _least_steps(rows: Array, bias: Array, units: Units, qtype: QType) -> Array:
     """
     reach = 2 * np.abs(rows).sum(axis=1) * units.x_max + np.abs(bias) / units.x_scale
     least = np.maximum(np.abs(rows).max(axis=1, initial=0.0) / qtype.qmax, reach / _HEADROOM)
-    # A factor below 2**-31 rounds every accumulator to nothing.
-    return np.asarray(np.maximum(least, units.step * 2.0**-31))
+    return np.asarray(np.maximum(least, units.step * _LEAST_FACTOR))
 
 
 def _choose_step(least: float, unit: float, mode: ScaleMode) -> tuple[float, int, int]:

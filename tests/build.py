@@ -14,10 +14,19 @@ from qcc.config import Config
 from qcc.driver import Compilation, compile_proto, output_files
 from qcc.ir import Array, Shape
 
-WARNINGS = (
-    "-std=c99 -pedantic -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow "
-    "-Wdouble-promotion -Wstrict-prototypes -Wvla -Werror"
-).split()
+WARNINGS = [
+    "-std=c99",
+    "-pedantic",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wshadow",
+    "-Wdouble-promotion",
+    "-Wstrict-prototypes",
+    "-Wvla",
+    "-Werror",
+]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 
 
@@ -62,5 +71,3 @@ def check_on_host(
     run = subprocess.run(["./check.elf"], cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr[:4000]
     return run.stdout
-
-

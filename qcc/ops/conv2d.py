@@ -92,7 +92,8 @@ class Conv2d(Op):
         acc = _convolve(x, w, attrs, lambda a, b: np.asarray(a @ b, np.float32))
         if len(inputs) > 2:
             acc = acc + inputs[2]
-        return np.clip(acc, *map(np.float32, attrs.bounds))
+        lo, hi = attrs.bounds
+        return np.asarray(np.clip(acc, lo, hi), np.float32)
 
     @staticmethod
     def range(attrs: Attrs, inputs: Sequence[tuple[float, float]]) -> tuple[float, float]:

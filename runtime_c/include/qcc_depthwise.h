@@ -82,7 +82,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
                 g += 4;
             }
             o = g * og;
-            for (; g < groups; g++) {
+            for (int32_t left_over = groups - g; left_over > 0; left_over--) {
                 for (int32_t k = 0; k < og; k++) {
                     QCC_ACC acc = b[o];
 
@@ -99,6 +99,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
                     y[o] = (QCC_Y)QCC_RESCALE(acc, (mult != NULL) ? mult[o * step] : 1, (int32_t)shift[o * step], lo, hi);
                     o++;
                 }
+                g++;
             }
             y += outs;
         }

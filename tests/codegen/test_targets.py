@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcc.codegen.render import c_array, c_comment, c_float, c_string, dims, render
+from qcc.codegen.names import c_comment, c_string
+from qcc.codegen.render import c_array, c_float, dims, render
 from qcc.codegen.target import RUNTIME, load_boards, load_targets, resolve
 from qcc.errors import UsageError
 from tests.emulators import need

@@ -20,7 +20,8 @@ CONV = {"w": normal((4, 3, 3, 3), 1), "v": normal((4, 4, 3, 3), 2)}
 def residual() -> onnx.ModelProto:
     nodes = [
         node("Conv", "x w", "a", pads=[1, 1, 1, 1]), node("Relu", "a", "r"),
-        node("Conv", "r v", "b", pads=[1, 1, 1, 1]), node("Add", "r b", "s"), node("Relu", "s", "t"),
+        node("Conv", "r v", "b", pads=[1, 1, 1, 1]),
+        node("Add", "r b", "s"), node("Relu", "s", "t"),
         node("GlobalAveragePool", "t", "y"),
     ]  # fmt: skip
     return proto(nodes, (1, 3, 7, 7), constants=CONV)

@@ -83,7 +83,7 @@ def saturated(pads: list[int]) -> onnx.ModelProto:
     constants = {
         "w1": normal((4, 3, 1, 1), 1), "b1": bias(4, [2], 100.0),
         "w2": normal((3, 4, 3, 3), 3), "b2": bias(3, []),
-        "lo": np.float32(0), "hi": np.float32(6),
+        "lo": np.array(0, np.float32), "hi": np.array(6, np.float32),
     }  # fmt: skip
     nodes = [
         node("Conv", "x w1 b1", "a"), node("Clip", "a lo hi", "r"),
