@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcc.builder import NHWC
 from qcc.codegen.memory import Item, plan
 from qcc.codegen.names import c_identifier, unique
 from qcc.codegen.program import Buffer, Layer, Port, Program
@@ -150,7 +151,7 @@ def _ports(graph: Graph) -> dict[str, Port]:
             shape=tensor.shape,
             onnx_shape=tuple(onnx_shape),
             perm=perm,
-            layout=_layout(perm),
+            layout=_layout(graph, t, perm),
             quant=graph.quant(t),
         )
     return ports
@@ -162,11 +163,20 @@ def graph_name(graph: Graph, tensor: str) -> str:
     return origin.name if origin else tensor
 
 
-def _layout(perm: Sequence[int]) -> str:
-    """How C memory orders the axes: "NHWC" where an NCHW tensor is held channel last."""
-    if tuple(perm) == (0, 2, 3, 1):
+_IMAGE_OPS = (
+    "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "resize_nearest", "pad",
+)  # fmt: skip
+
+
+def _layout(graph: Graph, tensor: str, perm: Sequence[int]) -> str:
+    """How C memory orders the axes: "NHWC" for images, else in terms of ONNX's order."""
+    around = [*graph.consumers(tensor), *filter(None, [graph.producer(tensor)])]
+    identity = list(perm) == sorted(perm)
+    if tuple(perm) == NHWC:
         return "NHWC"
-    return "onnx" if list(perm) == sorted(perm) else f"onnx axes {list(perm)}"
+    if len(perm) == 4 and identity and any(n.op in _IMAGE_OPS for n in around):
+        return "NHWC"
+    return "onnx" if identity else f"onnx axes {list(perm)}"
 
 
 def _place(graph: Graph, nodes: list[Node], roots: dict[str, str]) -> tuple[list[Buffer], int, int]:

@@ -14,6 +14,10 @@ from qcc import __version__
 from qcc.codegen.emit import model_sources
 from qcc.codegen.program import Layer, Port
 
+STACK_BYTES = 512
+"""Most stack that a run takes below its caller, with the portable kernels, at any -O level of the
+compilers that the tests use: they measure it, compiled and on every board."""
+
 if TYPE_CHECKING:
     from qcc.driver import Compilation
 
@@ -34,7 +38,7 @@ def manifest(done: Compilation, files: Sequence[str] = ()) -> dict[str, Any]:
         "arena_bytes": p.arena_bytes,
         "arena_lower_bound": p.arena_bound,
         "arena_align": p.arena_align,
-        "stack_bytes": None,
+        "stack_bytes": STACK_BYTES,
         "flash_bytes": {"code": None, "weights": p.weight_bytes},
         "weights_before": p.weight_bytes_before,
         "macs": p.macs,

@@ -138,6 +138,11 @@ def _port_vectors(
     return found
 
 
+def _console(text: str) -> str:
+    """*text* for one line of a board's console, which knows ASCII only."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
+
+
 def _layer_vectors(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[_LayerVector]:
     if len(layers) != len(outputs):
         raise ValueError(f"{len(outputs)} layer outputs for {len(layers)} layers")
@@ -149,9 +154,15 @@ def _layer_vectors(layers: Sequence[Layer], outputs: Sequence[Array]) -> list[_L
         dtype = layer.output_type.dtype
         values = _typed(raw, dtype)
         found.append(
-            _LayerVector(layer.name, layer.output_type.ctype, _type(dtype), values, stored,
-                         layer_hash(values))
-        )  # fmt: skip
+            _LayerVector(
+                name=_console(layer.name),
+                ctype=layer.output_type.ctype,
+                type=_type(dtype),
+                values=values,
+                stored=stored,
+                hash=layer_hash(values),
+            )
+        )
     return found
 
 

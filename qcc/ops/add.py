@@ -19,11 +19,11 @@ from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.errors import QccError, short
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.linear import integer_clip
 from qcc.ops import broadcast
 from qcc.ops.base import INFINITY, Call, ChannelRole, Interval, Op, Out, QuantContext, Relation
 from qcc.ops.examples import model, normal
+from qcc.ops.kernels import CRescale, instance
+from qcc.ops.linear import integer_clip
 from qcc.ops.ratio import multipliers
 
 

@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from qcc import arith, linear
+from qcc import arith
 from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.errors import QccError, short
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.ops import mean, window
+from qcc.ops import linear, mean, window
 from qcc.ops.base import (
     INFINITY,
     Call,
@@ -34,6 +33,7 @@ from qcc.ops.base import (
     Relation,
 )
 from qcc.ops.examples import model
+from qcc.ops.kernels import CRescale, instance
 from qcc.ops.max_pool2d import emit_pool, pooled_shape, read_window, tap_counts
 
 Pads = tuple[int, int, int, int]

@@ -15,12 +15,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from qcc import arith, linear
+from qcc import arith
 from qcc.arith import Rescale
 from qcc.builder import NHWC, Builder
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.ops import conv2d_depthwise, window
+from qcc.ops import conv2d_depthwise, linear, window
 from qcc.ops.base import (
     INFINITY,
     Call,
@@ -33,6 +32,7 @@ from qcc.ops.base import (
     QuantContext,
 )
 from qcc.ops.examples import model, normal
+from qcc.ops.kernels import CRescale, instance
 
 
 @dataclass(frozen=True, slots=True)

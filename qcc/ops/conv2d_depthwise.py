@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from qcc.ir import Graph, Node
-from qcc.kernels import CRescale, instance
 from qcc.ops.base import Call, CArray, In, Out
+from qcc.ops.kernels import CRescale, instance
 
 
 def is_depthwise(graph: Graph, node: Node) -> bool:

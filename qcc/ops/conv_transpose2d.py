@@ -17,14 +17,14 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from qcc import arith, linear
+from qcc import arith
 from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.ops import window
+from qcc.ops import linear, window
 from qcc.ops.base import INFINITY, Call, CArray, ChannelRole, In, Interval, Op, Out, QuantContext
 from qcc.ops.examples import model, normal
+from qcc.ops.kernels import CRescale, instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from qcc.errors import QccError, short
 from qcc.ir import Graph, Node, Shape
-from qcc.kernels import instance
 from qcc.ops.base import Arg, Call, In, Out
+from qcc.ops.kernels import instance
 
 MAX_RANK = 6
 """Loops of the kernel."""

@@ -15,10 +15,10 @@ from onnx import helper
 
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import instance
 from qcc.ops import window
 from qcc.ops.base import Call, ChannelRole, In, Interval, Op, Out
 from qcc.ops.examples import model
+from qcc.ops.kernels import instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.functions import X, apply
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.linear import integer_clip
 from qcc.ops import broadcast, unary
 from qcc.ops.base import INFINITY, Call, ChannelRole, Interval, Op, Out, QuantContext, Relation
 from qcc.ops.examples import model, normal
+from qcc.ops.kernels import CRescale, instance
+from qcc.ops.linear import integer_clip
 from qcc.ops.ratio import rescale
 
 

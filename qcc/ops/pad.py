@@ -16,11 +16,11 @@ from onnx import helper
 from qcc import arith
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, Quant, Shape
-from qcc.kernels import instance
 from qcc.ops import concat, copy_nd
 from qcc.ops import slice as slice_op
 from qcc.ops.base import Call, Interval, Op, Out
 from qcc.ops.examples import model
+from qcc.ops.kernels import instance
 from qcc.ops.transpose import along
 
 Pads = tuple[tuple[int, int], ...]

@@ -21,11 +21,11 @@ from qcc.builder import Builder
 from qcc.errors import QccError, short
 from qcc.functions import X, apply, clip
 from qcc.ir import INT32, Array, Graph, Int, Node, Quant, Shape
-from qcc.kernels import CRescale, instance
-from qcc.linear import integer_clip
 from qcc.ops import broadcast, unary
 from qcc.ops.base import INFINITY, Call, CArray, ChannelRole, In, Interval, Op, Out, QuantContext
 from qcc.ops.examples import model, normal
+from qcc.ops.kernels import CRescale, instance
+from qcc.ops.linear import integer_clip
 from qcc.ops.ratio import finest_shift, peak
 
 

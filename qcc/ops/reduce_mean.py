@@ -15,12 +15,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from qcc import arith, linear
+from qcc import arith
 from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, Shape
-from qcc.kernels import CRescale, instance
-from qcc.ops import mean
+from qcc.ops import linear, mean
 from qcc.ops.base import (
     INFINITY,
     Call,
@@ -33,6 +32,7 @@ from qcc.ops.base import (
     Relation,
 )
 from qcc.ops.examples import model
+from qcc.ops.kernels import CRescale, instance
 
 _GROUPS = 3
 """The kernel loops over at most this many groups of kept, and of reduced axes."""

@@ -29,9 +29,9 @@ from onnx import helper
 from qcc import arith
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, QType, Quant, Shape
-from qcc.kernels import instance
 from qcc.ops.base import Call, CArray, ChannelRole, In, Op, Out, QuantContext
 from qcc.ops.examples import model
+from qcc.ops.kernels import instance
 from qcc.ops.reshape import Attrs as Reshape
 
 _NARROW, _WIDE = (1 << 16) - 1, 1 << 30

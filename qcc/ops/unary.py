@@ -28,10 +28,10 @@ from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.functions import UNBOUNDED, Expr, Range, Var, X, apply, bounds, clip, clip_bounds, evaluate
 from qcc.ir import Array, Graph, Int, Node, QType, Quant, Shape
-from qcc.kernels import CRescale, instance
-from qcc.linear import integer_clip
 from qcc.ops.base import INFINITY, Call, CArray, ChannelRole, In, Interval, Op, Out, QuantContext
 from qcc.ops.examples import model
+from qcc.ops.kernels import CRescale, instance
+from qcc.ops.linear import integer_clip
 from qcc.ops.ratio import peak, rescale
 
 _SEGMENT_BITS = 7

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qcc.codegen.names import c_comment, c_string
 from qcc.codegen.render import c_array, c_float, dims, render
 from qcc.codegen.target import RUNTIME, load_boards, load_targets, resolve
 from qcc.errors import UsageError
@@ -97,33 +94,6 @@ def test_a_template_gets_exactly_its_variables() -> None:
 
 def test_c_array_breaks_lines() -> None:
     assert c_array(np.array([[1, -2], [3, 4], [5, 6]]), 4) == "1, -2, 3, 4,\n    5, 6"
-
-
-NASTY = 'a"b\\c??/*x*/\n\t\0\x7fé\u2028%s'
-
-
-def test_c_text_keeps_its_place(tmp_path: Path) -> None:
-    """Names of a model, however hostile, end neither a literal nor a comment."""
-    assert c_string('say "hi"\n??/') == r'"say \"hi\"\?\?\?/"'
-    assert "*/" not in c_comment(NASTY)
-    assert not re.search(r"[^ -~]", c_comment(NASTY) + c_string(NASTY))
-    if shutil.which("gcc") is None:
-        pytest.skip("no gcc")
-    source = tmp_path / "text.c"
-    source.write_text(
-        f"/* {c_comment(NASTY)} */\n#include <stdio.h>\n/* {c_comment('**//')} */\n"
-        f"int main(void) {{ return fputs({c_string(NASTY)}, stdout) < 0; }}\n"
-    )
-    program = tmp_path / "text"
-    flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wcomment", "-Werror"]
-    subprocess.run(["gcc", *flags, str(source), "-o", str(program)], check=True)
-    out = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout
-    assert out == 'a"b\\c??/*x*/??????%s'
-
-
-def test_comment_marks_cannot_be_put_together() -> None:
-    for text in ("**//", "*/*/", "//**", "/*/", "*\\\n/"):
-        assert not re.search(r"\*/|/\*|\\", c_comment(text)), text
 
 
 def test_int64_minimum_is_a_literal() -> None:

@@ -1,6 +1,6 @@
 """Quantization of operators with weights: conv2d, conv_transpose2d, dense.
 
-Weights have their output channel on axis 0. The float weights, bias and scales of the activations
+Not an operator. Weights have their output channel on axis 0. The float weights, bias and scales of the activations
 go in; integer weights, bias, the rescale and the proved accumulator bound come out.
 
 Source: docs/arithmetic.md ("A shift need not cost accuracy"): in the shift modes the residue
