@@ -70,6 +70,18 @@ def load_labelled(
     return samples, None
 
 
+def open_arrays(path: Path) -> Entries:
+    """The arrays of an .npz or .npy file by name; only their headers have been read.
+
+    Raises:
+        QccError: the file cannot be read, or one of its arrays is damaged.
+    """
+    if not path.is_file():
+        why = "this is no file" if path.exists() else "there is no such file"
+        raise QccError(f"{path}: {why}")
+    return _open(path, {})
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One array of the source: known by its header, loaded on demand.

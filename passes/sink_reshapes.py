@@ -166,7 +166,7 @@ def _move(graph: Graph, node: Node, attrs: Any, inputs: Sequence[str], shape: Sh
         add_reshape(graph, y.name, other.name, node.sources)
     graph.set_inputs(node, inputs)
     node.attrs = attrs
-    for name in old:
+    for name in dict.fromkeys(old):
         before = graph.producer(name)
         if before is None:
             graph.remove_if_unused(name)

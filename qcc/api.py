@@ -20,9 +20,13 @@ from qcc.errors import QccError, UsageError
 from qcc.frontend.calibration import load_labelled, load_samples
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
+from qcc.graph_file import load_graph
 from qcc.host import HostLibrary
-from qcc.ir import Array, Int, QType, Shape
+from qcc.ir import Array, Graph, Int, IRError, QType, Shape
 from qcc.reference import run_int, to_memory, to_onnx
+
+REFERENCE = "check/reference.json"
+"""The integer graph of a compiled model, in its folder."""
 
 
 class CompiledModel:
@@ -39,6 +43,14 @@ class CompiledModel:
         self.compilation = compilation
         self.manifest = read_manifest(self.out)
         self._library: HostLibrary | None = None
+        self._graph: Graph | None = None if compilation is None else compilation.graph
+
+    @property
+    def graph(self) -> Graph:
+        """The integer graph; from the folder, where another process compiled the model."""
+        if self._graph is None:
+            self._graph = read_reference(self.out, self.manifest)
+        return self._graph
 
     @property
     def report(self) -> str:
@@ -50,8 +62,7 @@ class CompiledModel:
 
         Args:
             inputs: per model input, one sample (ONNX shape) or a batch (N, *ONNX shape).
-            backend: "host" runs the C, "reference" the numpy reference (only on a model compiled
-                in this process); both give the same bits.
+            backend: "host" runs the C, "reference" the numpy reference; both give the same bits.
 
         Returns:
             Per model output (N, *ONNX shape); without the leading axis for one sample.
@@ -65,16 +76,22 @@ class CompiledModel:
     def run(self, inputs: Sequence[Int], backend: str = "host") -> list[Int]:
         """Integer outputs (N, *C shape) of integer inputs (N, *C shape)."""
         if backend == "reference":
-            if self.compilation is None:
-                raise UsageError("the numpy reference needs a model compiled in this process")
-            graph = self.compilation.graph
-            values = run_int(graph, dict(zip(graph.inputs, inputs, strict=True)))
-            return [values[name] for name in graph.outputs]
+            return self._run_reference(inputs)
         if backend != "host":
             raise UsageError(f"backend {backend!r}: 'host' or 'reference'")
         if self._library is None:
             self._library = HostLibrary(self.out, self.manifest)
         return self._library.run(inputs)
+
+    def _run_reference(self, inputs: Sequence[Int]) -> list[Int]:
+        graph = self.graph
+        try:
+            values = run_int(graph, dict(zip(graph.inputs, inputs, strict=True)))
+        except IRError as e:  # a value outside its format
+            if self.compilation is not None:
+                raise
+            raise QccError(f"{self.out}: {REFERENCE} is not what qcc wrote: {e}") from e
+        return [values[name] for name in graph.outputs]
 
     def quantize(self, real: Sequence[Array]) -> list[Int]:
         """Integers in C memory order from real inputs (N, *ONNX shape)."""
@@ -185,6 +202,33 @@ def read_manifest(out: Path) -> dict[str, Any]:
     except (OSError, ValueError) as e:
         raise QccError(f"{out}: no manifest.json of qcc; give a folder that qcc wrote") from e
     return manifest
+
+
+def read_reference(out: Path, manifest: Mapping[str, Any]) -> Graph:
+    """The integer graph of a folder that qcc wrote, which has *manifest*.
+
+    Raises:
+        QccError: it is missing, damaged, or not the graph of this manifest.
+    """
+    path = out / REFERENCE
+    if not path.is_file():
+        raise QccError(f"{out}: no {REFERENCE}; compile the model again with this qcc")
+    try:
+        graph = load_graph(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise QccError(f"{path}: it cannot be read") from e
+    except QccError as e:
+        raise QccError(f"{path}: {e.message}", e.hints) from e
+    for key, names in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        ports = manifest.get(key)
+        found = [_described(p) for p in ports] if isinstance(ports, list) else []
+        if found != [(list(graph.shape(n)), graph.quant(n).qtype.dtype) for n in names]:
+            raise QccError(f"{out}: manifest.json and {REFERENCE} are of different compilations")
+    return graph
+
+
+def _described(port: Any) -> tuple[Any, Any]:
+    return (port.get("shape"), port.get("dtype")) if isinstance(port, dict) else (None, None)
 
 
 def quantize_ports(ports: Sequence[Mapping[str, Any]], real: Sequence[Array]) -> list[Int]:

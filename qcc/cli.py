@@ -1,4 +1,4 @@
-"""The command line: ``qcc MODEL.onnx -o OUT``, ``qcc inspect``, ``qcc eval``.
+"""The command line: ``qcc MODEL.onnx -o OUT``, ``qcc inspect``, ``eval``, ``simulate``.
 
 Whatever happens ends here as an exit status and at most ten lines on stderr. Nothing heavy is
 imported before the arguments are known to be good.
@@ -28,6 +28,7 @@ from qcc.options import (
     parse_compile,
     parse_eval,
     parse_inspect,
+    parse_simulate,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def _run(args: list[str], signals: _Signals) -> int:
             return _inspect(args[1:])
         if command == "eval":
             return _evaluate(args[1:])
+        if command == "simulate":
+            return _simulate(args[1:], signals)
         return _compile(parse_compile(args), signals)
     except ListTargets:
         return _list_targets()
@@ -222,6 +225,23 @@ def _evaluate(args: list[str]) -> int:
         _print_json(found.as_dict())
     else:
         Screen(options.verbosity, options.json).evaluation(found, manifest)
+    return 0
+
+
+def _simulate(args: list[str], signals: _Signals) -> int:
+    options = parse_simulate(args)
+    from qcc.api import CompiledModel
+    from qcc.console import Screen
+    from qcc.simulate import check_output, simulate, write_npz
+
+    check_output(options.output, options.force)
+    found = simulate(CompiledModel(options.out), options.input, options.real)
+    with signals.hold():
+        write_npz(found.outputs, options.output)
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        Screen(options.verbosity, options.json).simulation(found, options.output)
     return 0
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qcc.driver import Compilation
     from qcc.inspect_model import Inspection
     from qcc.ir import Shape
+    from qcc.simulate import Simulation
 
 Progress = Callable[[str, int, int], None]
 
@@ -171,6 +172,21 @@ class Screen:
             self._print(console, _Entry("SQNR", f"{found.sqnr_db:.1f} dB over all outputs"))
         if found.float_accuracy is None and found.agreement is None:
             self._print(console, _Entry("hint", "--model MODEL.onnx measures the float model too"))
+
+    def simulation(self, found: Simulation, path: Path) -> None:
+        """What the reference computed, and where it is."""
+        if self.verbosity < 0:
+            return
+        console = _console(self._stream)
+        table = _table(
+            ("output", "<"), ("shape", "<"), ("type", "<"), ("least", ">"), ("most", ">")
+        )
+        for name, y in found.outputs.items():
+            ends = (f"{v:.6g}" for v in ((y.min(), y.max()) if y.size else ()))
+            table.add_row(short(name, 40), _dims(y.shape, whole=True), str(y.dtype), *ends)
+        count = f"{found.samples:,} sample{'s' if found.samples > 1 else ''}"
+        head = f"{short(str(path))}: {count}, {_seconds(found.seconds)}\n"
+        self._print(console, Text(head, "bold"), table)
 
     def targets(self, targets: Mapping[str, Target]) -> None:
         """``--list-targets``."""

@@ -125,17 +125,17 @@ def _encode(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | np.integer):
-        return int(value)
+        return _whole(int(value))
     if isinstance(value, float | np.floating):
         real = float(value)
         return real if math.isfinite(real) else {_FLOAT: repr(real)}
     if isinstance(value, tuple):
         return [_encode(v) for v in value]
     tag = _tag(type(value))
-    if _classes().get(tag) is not type(value):
+    cls = _classes().get(tag)
+    if cls is None or cls is not type(value):
         raise IRError(f"attribute of type {tag}: no operator declares it")
-    fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return {_CLASS: tag, **fields}
+    return {_CLASS: tag, **{name: _encode(getattr(value, name)) for name in _hints(cls)}}
 
 
 # -- what may be in a file ------------------------------------------------------------------------
@@ -331,13 +331,19 @@ def _decode(value: Any) -> Any:
     """The inverse of ``_encode``."""
     if isinstance(value, list):
         return tuple(_decode(v) for v in value)
-    if isinstance(value, int) and not _INT64.min <= value <= _INT64.max:
-        raise ValueError(f"the number {short(str(value))} exceeds 64 bits")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _whole(value)
     if not isinstance(value, dict):
         return value
     if set(value) == {_FLOAT}:
         return _infinite(value[_FLOAT])
     return _instance(value)
+
+
+def _whole(value: int) -> int:
+    if not _INT64.min <= value <= _INT64.max:
+        raise ValueError(f"the number {short(str(value))} exceeds 64 bits")
+    return value
 
 
 def _infinite(text: Any) -> float:
@@ -353,8 +359,7 @@ def _instance(value: dict[str, Any]) -> Any:
         raise QccError(f"the saved graph: no operator of this qcc knows {short(repr(tag))}")
     fields = {key: _decode(v) for key, v in value.items() if key != _CLASS}
     hints = _hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}
-    if set(fields) != names:
+    if fields.keys() != hints.keys():
         raise ValueError(f"{tag} has the fields {short(', '.join(sorted(fields)))}")
     for name, field in fields.items():
         if not _fits(field, hints[name]):

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from qcc.config import OPTIMIZE, SCALE_MODES, THRESHOLDS, Config, parse_bits
 from qcc.errors import UsageError, short
 
-COMMANDS = ("inspect", "eval")
+COMMANDS = ("inspect", "eval", "simulate")
 
 _DEFAULTS = Config()
 _MAX_CONFIG_BYTES = 1 << 20
@@ -31,6 +31,7 @@ _NOT_IN_FILE = frozenset({"config", "help", "version", "list-targets"})
 _USAGE = """qcc MODEL.onnx -o OUT [--target T] [--calib DATA] [options]
        qcc inspect MODEL.onnx     what is in a model
        qcc eval OUT --data DATA   what a compiled model is worth
+       qcc simulate OUT --input X.npz --output Y.npz   what it computes, from the reference
        qcc COMMAND --help         options of a command"""
 
 _EPILOG = """exit status: 0 OUT is complete; 1 bad model or data, 2 bad usage: one line says what is
@@ -76,6 +77,19 @@ class EvalOptions:
     std: tuple[float, ...] | None
     limit: int | None
     jobs: int | None
+    json: bool
+    verbosity: int
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateOptions:
+    """``qcc simulate``; *real*: inputs and outputs are real numbers in ONNX's layout."""
+
+    out: Path
+    input: Path
+    output: Path
+    real: bool
+    force: bool
     json: bool
     verbosity: int
 
@@ -151,6 +165,35 @@ def parse_eval(argv: Sequence[str]) -> EvalOptions:
         args.out, args.data, args.model, args.mean, args.std, args.limit, args.jobs,
         args.json, args.verbosity,
     )  # fmt: skip
+
+
+def parse_simulate(argv: Sequence[str]) -> SimulateOptions:
+    """The options of ``qcc simulate``."""
+    about = "Run the integer reference of a compiled model: the bits that its C computes."
+    parser = _parser("qcc simulate", about)
+    parser.add_argument("out", metavar="OUT", type=_path("OUT"), help="a folder that qcc wrote")
+    parser.add_argument(
+        "--input",
+        metavar="X.npz",
+        type=_path("--input"),
+        required=True,
+        help="integers in C's memory order, one array per input; one sample, or N along a first "
+        "axis",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="Y.npz",
+        type=_path("--output"),
+        required=True,
+        help="file to write, one array per output",
+    )
+    _add_flag(parser, "float", "real numbers in ONNX's layout, quantized by the model's scales")
+    _add_flag(parser, "force", "replace the output file")
+    _add_talk(parser, "what was computed as JSON on stdout")
+    args = parser.parse_args(argv)
+    return SimulateOptions(
+        args.out, args.input, args.output, args.float, args.force, args.json, args.verbosity
+    )
 
 
 def _config(args: argparse.Namespace) -> Config:

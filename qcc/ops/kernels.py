@@ -1,6 +1,7 @@
 """Instances of C kernels: the macros a kernel header is built with, and the name that follows.
 
-Not an operator. In step with the kernel headers of runtime_c/include and the rescale forms of qcc_arith.h.
+Not an operator. In step with the kernel headers of runtime_c/include and the rescale forms of
+qcc_arith.h.
 """
 
 from __future__ import annotations

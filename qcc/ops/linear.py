@@ -1,7 +1,8 @@
 """Quantization of operators with weights: conv2d, conv_transpose2d, dense.
 
-Not an operator. Weights have their output channel on axis 0. The float weights, bias and scales of the activations
-go in; integer weights, bias, the rescale and the proved accumulator bound come out.
+Not an operator. Weights have their output channel on axis 0. The float weights, bias and scales of
+the activations go in; integer weights, bias, the rescale and the proved accumulator bound come
+out.
 
 Source: docs/arithmetic.md ("A shift need not cost accuracy"): in the shift modes the residue
 between the wanted factor and the one a shift can make is absorbed by the weight step.
