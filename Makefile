@@ -35,15 +35,18 @@ help:
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo '$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=...' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || \
+	@echo '$(PYTHON) -m venv $(VENV)'
+	@$(PYTHON) -m venv $(VENV) || \
 		{ echo 'no virtual environment: on Debian or Ubuntu, apt install python3-venv' >&2; exit 1; }
 
 $(VENV)/.qcc-examples: pyproject.toml | $(VENV)/bin/pip
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
+	@echo 'installing qcc[examples] into $(VENV), which may take a minute'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
 	@touch $@
 
 $(VENV)/.qcc-dev: pyproject.toml | $(VENV)/bin/pip
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,examples]'
+	@echo 'installing qcc[dev,examples] into $(VENV), which may take a minute'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,examples]'
 	@touch $@ $(VENV)/.qcc-examples
 
 # -- the demo -------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[s
             return where[root]
         ctype = graph.quant(tensor).qtype.ctype
         const = "" if writes else "const "
+        if ctype == "uint8_t":  # what the arena is
+            return f"&a[{offsets[root]}]"
         return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
 
     c_names = unique([_c_name(i, n) for i, n in enumerate(nodes)])
@@ -262,4 +264,5 @@ def _layer(
         shift=rescale.collapsed().shift if rescale else None,
         multiplier=rescale.collapsed().mult if rescale else None,
         acc_bound=getattr(node.attrs, "acc_bound", None) or None,
+        zero_point=graph.quant(node.output).zero_point,
     )

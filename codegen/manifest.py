@@ -97,6 +97,7 @@ def _layer(done: Compilation, layer: Layer) -> dict[str, Any]:
         "act_bits": layer.output_type.bits,
         "weight_bytes": layer.weight_bytes,
         "scale": layer.scale,
+        "zero_point": layer.zero_point,
         "scale_mode": layer.scale_mode,
         key: list(one) if one else None,
         **({"shift": list(layer.shift)} if layer.shift else {}),

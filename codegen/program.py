@@ -62,6 +62,7 @@ class Layer:
         input_types, output_type: their element formats.
         output_shape: C memory order.
         macs: multiply-accumulates.
+        scale, zero_point: of the output, real = scale * (q - zero_point).
         weight_bytes: constant tables in flash.
     """
 
@@ -87,6 +88,7 @@ class Layer:
     shift: tuple[int, ...] | None
     multiplier: tuple[int, ...] | None
     acc_bound: int | None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True)

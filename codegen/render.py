@@ -48,6 +48,12 @@ def dims(shape: Shape) -> str:
     return "".join(f"[{d}]" for d in inner) or "[1]"
 
 
+def affine(integer: str, scale: float, zero_point: int = 0) -> str:
+    """The real value of *integer*, ``0.5 * (q - 3)``."""
+    shifted = f"({integer} - {zero_point})" if zero_point else integer
+    return f"{scale:.9g} * {shifted}"
+
+
 def _literal(value: int) -> str:
     # The most negative int64 has no literal: -9223372036854775808 negates what does not fit.
     return str(value) if value != -(1 << 63) else "(-9223372036854775807 - 1)"
@@ -64,6 +70,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     env.filters |= {
+        "affine": affine,
         "c_array": c_array,
         "c_comment": c_comment,
         "c_float": c_float,

@@ -30,6 +30,7 @@ FloatRange = tuple[float, float]
 def assign_scales(graph: Graph, config: Config, stats: Mapping[str, Histogram]) -> int:
     """Set ``Tensor.quant`` of every activation; returns how many."""
     isolate_fixed_formats(graph)
+    isolate_small_operands(graph, stats)
     groups = _make_groups(graph, config, _float_ranges(graph, stats), stats)
     if config.scale == "fixed-point":
         for g in groups:
@@ -97,21 +98,60 @@ def isolate_fixed_formats(graph: Graph) -> None:
     Before: concat(softmax(a), b).  After: concat(unary(softmax(a)), b), the unary an identity that
     rescales by its table.
     """
-    from qcc.functions import Var
-    from qcc.ops.unary import Attrs
-
     for node in list(graph.nodes()):
         if OPS[node.op].output_scale(graph, node, 8) is None:
             continue
-        y = graph.tensor(node.output)
-        merges = [c for c in graph.consumers(y.name) if _merges(graph, c)]
-        if not merges:
+        views = [node.output]
+        for x in views:
+            for c in graph.consumers(x):
+                if _merges(graph, c):
+                    _rescale(graph, x, c)
+                elif OPS[c.op].same_scale:
+                    views.append(c.output)
+
+
+_SMALL = 1 / 8
+"""A tensor whose range is below this part of what it is merged into would lose three bits."""
+
+
+def isolate_small_operands(graph: Graph, stats: Mapping[str, Histogram]) -> None:
+    """Let a small tensor keep a scale of its own where others read it than a merge with large ones.
+
+    Before: concat(x, big), conv2d(x).  After: concat(unary(x), big), conv2d(x), the unary an
+    identity that rescales.
+    """
+    for node in list(graph.nodes()):
+        if not _merges(graph, node) or not (whole := stats.get(node.output)):
             continue
-        copy = graph.add_tensor(Tensor(graph.fresh(f"{y.name}.rescaled"), y.shape, origin=y.origin))
-        name = graph.fresh(f"{node.name}:rescale")
-        graph.add_node(Node(name, "unary", (y.name,), (copy.name,), Attrs(Var()), node.sources))
-        for c in merges:
-            graph.set_inputs(c, [copy.name if t == y.name else t for t in c.inputs])
+        for x in dict.fromkeys(graph.activations(node)):
+            hist = stats.get(x)
+            if not hist or not 0.0 < hist.peak < whole.peak * _SMALL:
+                continue
+            if _read_elsewhere(graph, x, node):
+                _rescale(graph, x, node)
+
+
+def _read_elsewhere(graph: Graph, tensor: str, node: Node) -> bool:
+    """Whether others than *node* read *tensor*, or what it is a view of."""
+    if tensor in graph.outputs or any(c is not node for c in graph.consumers(tensor)):
+        return True
+    producer = graph.producer(tensor)
+    if producer is None or not OPS[producer.op].same_scale or len(producer.inputs) > 1:
+        return False
+    return _read_elsewhere(graph, producer.inputs[0], producer)
+
+
+def _rescale(graph: Graph, tensor: str, reader: Node) -> None:
+    """Let *reader* read a copy of *tensor* that has a scale of its own."""
+    from qcc.functions import Var
+    from qcc.ops.unary import Attrs
+
+    t, producer = graph.tensor(tensor), graph.producer(tensor)
+    copy = graph.add_tensor(Tensor(graph.fresh(f"{tensor}.rescaled"), t.shape, origin=t.origin))
+    name = graph.fresh(f"{producer.name if producer else tensor}:rescale")
+    sources = producer.sources if producer else ()
+    graph.add_node(Node(name, "unary", (tensor,), (copy.name,), Attrs(Var()), sources))
+    graph.set_inputs(reader, [copy.name if x == tensor else x for x in reader.inputs])
 
 
 def _merges(graph: Graph, node: Node) -> bool:
@@ -163,6 +203,8 @@ def _group(
     known = [(t, stats[t]) for t in names if t in stats and stats[t].count]
     peak = 0.0
     for t, hist in known:
+        if (hist.peak if signed else hist.max) <= 0.0:
+            continue  # always zero: any scale will do, so the other tensors choose
         exact = t in graph.inputs or t in graph.outputs
         method = "max" if exact else config.threshold
         peak = max(peak, threshold(hist, method, qtype, config.percentile))

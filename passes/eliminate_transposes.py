@@ -77,13 +77,15 @@ class _Rewrite:
 
     def __init__(self, problem: Problem) -> None:
         self.p, self.graph = problem, problem.graph
-        # Shapes before anything moves; the tensors change theirs in place.
+        # Before anything moves; the tensors change theirs in place.
         self.shapes: dict[str, Shape] = {t.name: t.shape for t in self.graph.tensors()}
+        self.origins: dict[str, Origin | None] = {t.name: t.origin for t in self.graph.tensors()}
         self.sources = _source_shapes(self.graph)
         self.layout: dict[str, Perm] = {}  # root -> the layout that its writer took
         self.copies: dict[tuple[str, Perm], str] = {}
         self.kept: set[str] = set()  # old transposes that have a new purpose
         self.outputs: list[str] = []
+        self.nameless: list[tuple[str, Origin | None]] = []  # outputs that may adopt a name
 
     def run(self) -> None:
         for item in self.p.items:
@@ -102,6 +104,9 @@ class _Rewrite:
         # Who loses an output of the model takes its name rather than any other.
         for t in sorted(tensors, key=lambda t: t.name not in names):
             self._adopt(t, self.p.views[t.name])
+        for name, origin in self.nameless:  # unless it adopted a name, which is another tensor
+            if name in self.graph and self.graph.tensor(name).origin is None:
+                self.graph.tensor(name).origin = origin
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -209,12 +214,12 @@ class _Rewrite:
         self.outputs.append(t)
         if t == name and item.options is None:
             return
-        if t == read.root and self.graph.tensor(t).origin is None:
-            return  # it will adopt the output's name
         perm = item.options[item.chosen].ins if item.options else identity(len(read.perm))
-        origin, shape = self.graph.tensor(name).origin, self.shapes[name]
-        if name != t:
-            self.graph.tensor(t).origin = self._moved(origin, shape, perm)
+        origin = self._moved(self.origins[name], self.shapes[name], perm)
+        if t == read.root and self.graph.tensor(t).origin is None:
+            self.nameless.append((t, origin))
+        elif name != t:
+            self.graph.tensor(t).origin = origin
 
     def _adopt(self, view: Tensor, read: Read) -> None:
         """Give a nameless root the name of *view*, a transpose of it that is gone."""

@@ -40,5 +40,7 @@ def _copy(graph: Graph, output: str) -> None:
     shape = graph.shape(output)
     through = graph.add_tensor(Tensor(graph.fresh(f"{output}.view"), shape)).name
     graph.set_output(alias, through)
+    for reader in graph.consumers(output):  # one of them may be a view that is an output too
+        graph.set_inputs(reader, [through if x == output else x for x in reader.inputs])
     name = graph.fresh(f"{alias.name}:copy")
     graph.add_node(Node(name, "unary", (through,), (output,), Attrs(X), alias.sources))

@@ -97,6 +97,11 @@ def _sink_squeeze(graph: Graph, node: Node, axes: tuple[int, ...], rank: int) ->
         for t in node.inputs
     ]
     wide = widened(y, axes, rank)
+    if rank == narrow and not all(
+        graph.is_constant(t) or _is_reshaped(graph, t, shape)
+        for t, shape in zip(node.inputs, shapes, strict=True)
+    ):
+        return False  # the reshape that another operand would need could sink in its turn
     sizes = [graph.shape(t) for t in node.inputs if len(graph.shape(t)) == narrow]
     if any(_reorders(axes, shape) for shape in (*sizes, y)):
         return False
@@ -124,6 +129,12 @@ def widened(shape: Shape, axes: Sequence[int], rank: int) -> Shape:
     return tuple(wide)
 
 
+def _is_reshaped(graph: Graph, name: str, shape: Shape) -> bool:
+    """Whether tensor *name* is a reshape of one of *shape*."""
+    before = graph.producer(name)
+    return bool(before and before.op == "reshape" and graph.shape(before.inputs[0]) == shape)
+
+
 def _reshaped(graph: Graph, name: str, shape: Shape) -> str:
     """Tensor *name* with another shape: what it was reshaped from, if that fits."""
     t = graph.tensor(name)
@@ -132,7 +143,7 @@ def _reshaped(graph: Graph, name: str, shape: Shape) -> str:
     if t.data is not None:
         return graph.add_constant(f"{name}.reshape", t.data.reshape(shape), t.quant)
     before = graph.producer(name)
-    if before is not None and before.op == "reshape" and graph.shape(before.inputs[0]) == shape:
+    if before is not None and _is_reshaped(graph, name, shape):
         return before.inputs[0]
     origin = reshaped_origin(t.origin, t.shape, shape)
     wide = Tensor(graph.fresh(f"{name}.reshape"), shape, quant=t.quant, origin=origin)

@@ -93,10 +93,14 @@ def round_half_up(v: Array) -> Int:
     return np.floor(np.asarray(v, np.float64) + 0.5).astype(np.int64)
 
 
+_FAR = 2.0**40
+"""Steps beyond every format that quantize() serves, yet well within int64."""
+
+
 def quantize(real: Array, scale: float, qtype: QType, zero_point: int = 0) -> Int:
     """The integers nearest to *real* / *scale*, saturated to *qtype*."""
-    q = round_half_up(np.asarray(real, np.float64) / scale) + zero_point
-    return np.clip(q, qtype.qmin, qtype.qmax)
+    steps = np.clip(np.asarray(real, np.float64) / scale, -_FAR, _FAR)
+    return np.clip(round_half_up(steps) + zero_point, qtype.qmin, qtype.qmax)
 
 
 def fixed_point(alpha: float, bits: int = MULT_BITS) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
 from qcc.frontend.onnx_reader import read_onnx
 from qcc.frontend.synthetic import input_shapes, synthetic_samples
-from qcc.graph_file import save_graph
+from qcc.graph_file import REFERENCE, save_graph
 from qcc.ir import Array, Graph, Int
 from qcc.ops import OPS
 from qcc.passes.manager import Observer, Pass, check_stop_after, run_passes
@@ -135,7 +135,7 @@ def output_files(done: Compilation) -> dict[str, str]:
     """The text of every file of OUT, by path."""
     files = emit_model(done.program, done.target)
     files |= project_files(done.program, done.vectors, done.target, model_sources(done.program))
-    files["check/reference.json"] = save_graph(done.graph)
+    files[REFERENCE] = save_graph(done.graph)
     files["report.html"] = report_html(done)
     files["manifest.json"] = manifest_text(done, list(files))
     return files

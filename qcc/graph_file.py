@@ -15,7 +15,8 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
 
@@ -25,6 +26,9 @@ from qcc.errors import QccError, short
 from qcc.functions import FUNCTIONS, Apply
 from qcc.ir import Array, Graph, IRError, Node, Origin, Quant, Tensor
 from qcc.ops import OPS
+
+REFERENCE = "check/reference.json"
+"""Where a compiled model has it, in its folder."""
 
 VERSION = 1
 """Of the format; a file of another one is refused."""
@@ -132,24 +136,26 @@ def _encode(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_encode(v) for v in value]
     tag = _tag(type(value))
-    cls = _classes().get(tag)
-    if cls is None or cls is not type(value):
+    known = _classes().get(tag)
+    if known is None or known.make is not type(value):
         raise IRError(f"attribute of type {tag}: no operator declares it")
-    return {_CLASS: tag, **{name: _encode(getattr(value, name)) for name in _hints(cls)}}
+    return {_CLASS: tag, **{name: _encode(getattr(value, name)) for name in known.fields}}
 
 
 # -- what may be in a file ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """A dataclass that a file may hold, and the declared types of its fields."""
+
+    make: type
+    fields: Mapping[str, Any]
+
+
 def _tag(cls: type) -> str:
     """``ops.conv2d.Attrs``."""
     return f"{cls.__module__.removeprefix('qcc.')}.{cls.__qualname__}"
-
-
-@cache
-def _hints(cls: type) -> Mapping[str, Any]:
-    """The declared type of every field of a dataclass."""
-    return typing.get_type_hints(cls, vars(sys.modules[cls.__module__]))
 
 
 @cache
@@ -159,16 +165,17 @@ def attributes_of(op: str) -> Any:
 
 
 @cache
-def _classes() -> Mapping[str, type]:
+def _classes() -> Mapping[str, _Class]:
     """By tag, the dataclasses that a file may hold: what tensors and operators declare."""
-    found: dict[str, type] = {}
+    found: dict[str, _Class] = {}
     waiting: list[Any] = [Quant, Origin, *(attributes_of(op) for op in OPS)]
     while waiting:
         hint = waiting.pop()
         waiting += typing.get_args(hint)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint) and _tag(hint) not in found:
-            found[_tag(hint)] = hint
-            waiting += _hints(hint).values()
+            fields = typing.get_type_hints(hint, vars(sys.modules[hint.__module__]))
+            found[_tag(hint)] = _Class(hint, fields)
+            waiting += fields.values()
     return found
 
 
@@ -216,10 +223,11 @@ def _graph(values: Any) -> Graph:
     graph = Graph(_typed(values["name"], str, "the graph's name"))
     for item in _objects(values["tensors"]):
         graph.add_tensor(_tensor(item))
+    tensors = {t.name for t in graph.tensors()}
     for item in _objects(values["nodes"]):
-        graph.add_node(_node(item, graph))
-    for key, names in (("inputs", graph.inputs), ("outputs", graph.outputs)):
-        names += _names(values[key], graph)
+        graph.add_node(_node(item, tensors))
+    graph.inputs += _names(values["inputs"], tensors)
+    graph.outputs += _names(values["outputs"], tensors)
     _check(graph)
     graph.verify()
     return graph
@@ -278,7 +286,7 @@ def _array(where: str, item: Mapping[str, Any], shape: tuple[int, ...]) -> Array
     return np.frombuffer(raw, kind).astype(np.int64).reshape(shape)
 
 
-def _node(item: Mapping[str, Any], graph: Graph) -> Node:
+def _node(item: Mapping[str, Any], tensors: Collection[str]) -> Node:
     name = _typed(item["name"], str, "a node's name")
     where = f"node {short(name)!r}"
     op = _typed(item["op"], str, f"{where}: the operator")
@@ -287,21 +295,20 @@ def _node(item: Mapping[str, Any], graph: Graph) -> Node:
     attrs = _decode(item["attrs"])
     if not _fits(attrs, attributes_of(op)):
         raise ValueError(f"{where}: {short(repr(attrs))} are no attributes of {op}")
-    inputs, outputs = _names(item["inputs"], graph), _names(item["outputs"], graph)
+    inputs, outputs = _names(item["inputs"], tensors), _names(item["outputs"], tensors)
     if len(outputs) != 1 or not inputs:
         raise ValueError(f"{where}: {len(inputs)} inputs and {len(outputs)} outputs")
     sources = _typed(_decode(item["sources"]), tuple[str, ...], f"{where}: the sources")
-    return Node(name, op, tuple(inputs), tuple(outputs), attrs, sources)
+    return Node(name, op, inputs, outputs, attrs, sources)
 
 
-def _names(value: Any, graph: Graph) -> list[str]:
-    """Names of tensors that the graph has."""
+def _names(value: Any, tensors: Collection[str]) -> tuple[str, ...]:
+    """Names of tensors, all known."""
     names = _typed(_decode(value), tuple[str, ...], "a list of tensors")
     for name in names:
-        if name not in graph:
+        if name not in tensors:
             raise ValueError(f"tensor {short(name)!r} is missing")
-        graph.tensor(name)
-    return list(names)
+    return tuple(names)
 
 
 def _check(graph: Graph) -> None:
@@ -355,15 +362,14 @@ def _infinite(text: Any) -> float:
 def _instance(value: dict[str, Any]) -> Any:
     """A dataclass of the list, every field given and of its declared type."""
     tag = value.get(_CLASS)
-    if not isinstance(tag, str) or (cls := _classes().get(tag)) is None:
+    if not isinstance(tag, str) or (known := _classes().get(tag)) is None:
         raise QccError(f"the saved graph: no operator of this qcc knows {short(repr(tag))}")
     fields = {key: _decode(v) for key, v in value.items() if key != _CLASS}
-    hints = _hints(cls)
-    if fields.keys() != hints.keys():
+    if fields.keys() != known.fields.keys():
         raise ValueError(f"{tag} has the fields {short(', '.join(sorted(fields)))}")
     for name, field in fields.items():
-        if not _fits(field, hints[name]):
+        if not _fits(field, known.fields[name]):
             raise ValueError(f"{tag}: {name} is {short(repr(field))}")
-    if cls is Apply and fields["fn"] not in FUNCTIONS:
+    if known.make is Apply and fields["fn"] not in FUNCTIONS:
         raise ValueError(f"there is no function {short(str(fields['fn']))!r}")
-    return cls(**fields)
+    return known.make(**fields)

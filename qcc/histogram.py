@@ -26,6 +26,9 @@ BINS = 1 << _LOG_BINS
 _MIN_EXPONENT = -64
 """The range is never below 2**-64: what is smaller throughout falls on the bins next to zero."""
 
+_LEAST_PER_LEVEL = 16
+"""Values per level, on average, that divergences need: with fewer they compare noise."""
+
 ZERO_THRESHOLD = 1.0
 """Threshold of a tensor that is zero throughout: any positive one is right."""
 
@@ -260,10 +263,13 @@ def _refined(cost: Callable[[float], float], grid: Array, steps: tuple[int, ...]
 
 
 def _kl_threshold(hist: Histogram, qtype: QType, peak: float) -> float:
-    """Least KL(P || Q): P the magnitudes' histogram, Q what is left of it after quantization.
+    """Least KL(P || Q): P the magnitudes' histogram, what is clipped added to its last bin.
 
-    Q spreads the mass of every level evenly over the bins of P that fall on it; what is clipped
-    falls on the last one. Zeros are exact at any threshold and say nothing.
+    Q is the histogram up to the threshold alone, the mass of every level spread evenly over the
+    bins of P that fall on it: what is clipped costs the more, the more it is. Zeros are exact at
+    any threshold and say nothing.
+
+    Source: Migacz, 8-bit Inference with TensorRT, GTC 2017.
     """
     side = hist.counts[BINS:].astype(np.float64)
     if qtype.signed:
@@ -272,14 +278,18 @@ def _kl_threshold(hist: Histogram, qtype: QType, peak: float) -> float:
     mass, centre = side[used] / side.sum(), (used + 0.5) * hist.width
     if qtype.qmax >= used.size:
         return peak
+    if side.sum() < _LEAST_PER_LEVEL * qtype.qmax:
+        return _mse_threshold(hist, qtype, peak)  # too few values to make a distribution
 
     def divergence(t: float) -> float:
-        """KL less the entropy of P, which does not depend on *t*."""
-        level = np.minimum((centre * (qtype.qmax / t) + 0.5).astype(np.int64), qtype.qmax)
-        held = np.bincount(level, mass)
-        share = np.bincount(level)
-        some = held > 0
-        return float(-(held[some] @ np.log(held[some] / share[some])))
+        kept = int(np.searchsorted(centre, t + hist.width / 2, "right"))
+        if kept <= qtype.qmax:  # a level for every bin: nothing is left to tell them apart
+            return math.inf
+        p, inside = mass[:kept].copy(), float(mass[:kept].sum())
+        level = np.minimum((centre[:kept] * (qtype.qmax / t) + 0.5).astype(np.int64), qtype.qmax)
+        q = (np.bincount(level, p) / np.maximum(np.bincount(level), 1))[level] / inside
+        p[-1] += 1.0 - inside
+        return float(p @ np.log(p / q))
 
     coarse = peak * np.linspace(1.0, 1.0 / 64.0, 64)
     return _refined(divergence, coarse, steps=(9, 9))

@@ -11,6 +11,7 @@ import argparse
 import difflib
 import math
 import re
+import textwrap
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -227,12 +228,19 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(short(message, 200), [f"see {self.prog} --help"])
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Does not break a line at a hyphen: single-shift is one word."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 def _parser(prog: str, about: str, **settings: Any) -> _Parser:
     return _Parser(
         prog=prog,
         description=about,
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         **settings,
     )
 
@@ -241,7 +249,9 @@ def _compile_parser() -> _Parser:
     parser = _parser(
         "qcc", "Compile an ONNX model to portable, integer-only C.", usage=_USAGE, epilog=_EPILOG
     )
-    parser.add_argument("model", metavar="MODEL.onnx", nargs="?", type=_path("MODEL"))
+    parser.add_argument(
+        "model", metavar="MODEL.onnx", nargs="?", type=_path("MODEL"), help="a trained float model"
+    )
     add = parser.add_argument
     add("-o", "--output", metavar="OUT", type=_path("--output"), help="folder to write")
     add(
@@ -257,18 +267,28 @@ def _compile_parser() -> _Parser:
         help="samples to calibrate with: an .npz, or a folder of .npy files or images",
     )
     _add_affine(parser, "default: 0 and 1")
-    add("--name", metavar="NAME", type=_identifier, help="prefix of the C names")
+    add(
+        "--name",
+        metavar="NAME",
+        type=_identifier,
+        help="prefix of the C names (default: from MODEL)",
+    )
     add(
         "--shape",
         metavar="NAME=1,3,32,32",
         type=_shape,
         action="append",
         default=[],
-        help="shape of an input whose dimensions are open; repeat it for more inputs",
+        help="shape of an input whose dimensions are open; once per input",
     )
     _add_quantization(parser)
     _add_choice(
-        parser, "--optimize", "GOAL", OPTIMIZE, _DEFAULTS.optimize, "what kernels are chosen for"
+        parser,
+        "--optimize",
+        "GOAL",
+        OPTIMIZE,
+        _DEFAULTS.optimize,
+        "what kernels are chosen for; recorded, but only portable ones exist in this version",
     )
     add(
         "--config",
@@ -276,7 +296,7 @@ def _compile_parser() -> _Parser:
         type=_path("--config"),
         help="read options from a TOML file; the command line wins",
     )
-    _add_flag(parser, "force", "write into a folder that is not empty")
+    _add_flag(parser, "force", "write into a folder that is not empty, over what qcc wrote there")
     add(
         "--dump-ir",
         metavar="DIR",
@@ -298,7 +318,8 @@ def _add_quantization(parser: _Parser) -> None:
         metavar="W8A8",
         type=parse_bits,
         default=(_DEFAULTS.weight_bits, _DEFAULTS.act_bits),
-        help=f"width of weights and activations (default: {_DEFAULTS.bits})",
+        help="bits of weights, 2 to 8, and of activations, 2 to 8 or 16 "
+        f"(default: {_DEFAULTS.bits})",
     )
     _add_choice(parser, "--scale", "MODE", SCALE_MODES, _DEFAULTS.scale, "how layers are rescaled")
     _add_choice(
@@ -344,7 +365,7 @@ def _add_choice(
             raise UsageError(f"{option} {short(text)}: choose one of {', '.join(choices)}")
         return text
 
-    listed = "|".join(choices)
+    listed = ", ".join(choices)
     parser.add_argument(
         option,
         metavar=metavar,

@@ -22,7 +22,10 @@ import numpy as np
 from qcc.api import CompiledModel
 from qcc.errors import QccError, UsageError, short
 from qcc.frontend.calibration import LABEL_NAMES, Entries, open_arrays
-from qcc.ir import Array, QType, Shape
+from qcc.graph_file import REFERENCE
+from qcc.ir import Array, Int, QType, Shape
+
+_DAMAGED = ("compile the model again; report it if that does not help",)
 
 _LONGEST_KEY = 60_000
 """Bytes; an archive has 16 bits for the length of a name."""
@@ -83,7 +86,7 @@ def simulate(model: CompiledModel, data: Path, real: bool = False) -> Simulation
             )
     inputs = [stack.values for stack in stacks]
     start = time.perf_counter()
-    outputs = model.run(model.quantize(inputs) if real else inputs, backend="reference")
+    outputs = _run(model, model.quantize(inputs) if real else inputs)
     seconds = time.perf_counter() - start
     results = model.dequantize(outputs) if real else outputs
     own_axis = any(stack.own_axis for stack in stacks)
@@ -95,6 +98,15 @@ def simulate(model: CompiledModel, data: Path, real: bool = False) -> Simulation
         },
         seconds,
     )
+
+
+def _run(model: CompiledModel, inputs: Sequence[Int]) -> list[Int]:
+    try:
+        return model.run(inputs, backend="reference")
+    # The inputs fit, so the graph does not: sound in form, its numbers do not belong together.
+    except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as e:
+        why = short(str(e), 120) or type(e).__name__
+        raise QccError(f"{model.out}: {REFERENCE} cannot be run: {why}", _DAMAGED) from e
 
 
 def check_output(path: Path, force: bool) -> None:

@@ -302,6 +302,14 @@ def _fits(x: Value, attrs: dict[str, Any]) -> bool:
     )
 
 
+def _skips(attrs: dict[str, Any]) -> bool:
+    """Whether SAME padding would be negative, which onnxruntime refuses for pools."""
+    if not attrs.get("auto_pad", "").startswith("SAME"):
+        return False
+    kernel = attrs["kernel_shape"]
+    return any(s > k for s, k in zip(attrs.get("strides", kernel), kernel, strict=True))
+
+
 def _activated(g: _Growing, x: Value | None) -> Value | None:
     """Often a batch normalization or a Relu follows at once."""
     if x and g.chance(0.25):
@@ -321,7 +329,7 @@ def _gemm(g: _Growing, x: Value) -> None:
     inputs = [x.name, g.weights(shape, n, out_axis=0 if flipped else 1)]
     if g.opset < 11 or g.chance(0.7):
         inputs.append(g.bias(out))
-    attrs = {"transB": int(flipped)}
+    attrs: dict[str, Any] = {"transB": int(flipped)}
     if g.chance(0.2):
         attrs |= {"alpha": float(g.rng.uniform(0.2, 2)), "beta": float(g.rng.uniform(0.2, 2))}
     _activated_rows(g, g.one("Gemm", inputs, **attrs))
@@ -448,9 +456,12 @@ def _with_constant(g: _Growing, x: Value) -> None:
 
 def _meet(g: _Growing, x: Value) -> None:
     """Add, Sub or Mul of two values that broadcast."""
-    others = [v for v in g.values if _broadcasts(v.shape, x.shape)]
-    y = g.pick([v for v in others if v.shape == x.shape] if g.chance(0.7) else others)
+    same = [v for v in g.values if v.shape == x.shape]
     op = g.pick(["Add", "Add", "Sub", "Mul", "Sum"])
+    others = [v for v in g.values if _broadcasts(v.shape, x.shape)]
+    if op == "Sum" and g.opset < 8:  # the first that broadcasts is 8
+        others = same
+    y = g.pick(same if g.chance(0.7) else others)
     if op == "Sum":
         g.one("Sum", [x.name, y.name, *([g.pick(others).name] if g.chance(0.5) else [])])
         return
@@ -490,7 +501,7 @@ def _one_pool(g: _Growing, x: Value) -> Value | None:
         return g.one(g.pick(["GlobalAveragePool", "GlobalMaxPool"]), [x.name])
     kernel = [g.between(1, min(4, n)) for n in x.shape[2:]]
     attrs = _window(g, kernel, dilated=g.opset >= (10 if op == "MaxPool" else 19))
-    if not _fits(x, attrs):
+    if not _fits(x, attrs) or _skips(attrs):
         return None
     if g.opset >= 10 and "auto_pad" not in attrs and g.chance(0.4):
         attrs["ceil_mode"] = 1
@@ -592,9 +603,7 @@ def _resize(g: _Growing, x: Value) -> None:
         return
     factors = [1.0, 1.0, g.pick([1.0, 2.0, 3.0]), g.pick([1.0, 2.0, 2.0])]
     if g.opset < 10:
-        scales = (
-            {"scales": factors} if g.opset < 9 else {}
-        )
+        scales = {"scales": factors} if g.opset < 9 else {}
         inputs = [x.name] if g.opset < 9 else [x.name, g.constant(factors)]
         g.one("Upsample", inputs, mode="nearest", **scales)
         return

@@ -29,7 +29,11 @@ from tests.graphs import node, proto
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
 MODELS = {m.graph.name: m for op in OPS.values() for m in op.examples()}
-WIDTHS = [(8, 8), (8, 16), (3, 4)]
+WIDTHS = [
+    pytest.param((8, 8), id="W8A8"),
+    pytest.param((8, 16), id="W8A16", marks=pytest.mark.slow),
+    pytest.param((3, 4), id="W3A4", marks=pytest.mark.slow),
+]
 
 
 def random_inputs(graph: Graph, samples: int = 4) -> dict[str, Int]:
@@ -61,7 +65,7 @@ def assert_same(graph: Graph, other: Graph) -> None:
         assert np.array_equal(got[name], want[name]), name
 
 
-@pytest.mark.parametrize("bits", WIDTHS, ids=[f"W{w}A{a}" for w, a in WIDTHS])
+@pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_operator_computes_the_same_after_a_round_trip(
     name: str, bits: tuple[int, int]
@@ -305,20 +309,17 @@ def test_an_unknown_function_is_refused() -> None:
         load_graph(good.replace('"tanh"', '"system"'))
 
 
-def test_truncated_and_flipped_files_never_end_in_anything_else(text: str) -> None:
+def test_truncated_and_flipped_files_are_refused_or_read(text: str) -> None:
     rng = np.random.default_rng(3)
-    graph = load_graph(text)
     refused = 0
     for _ in range(300):
         at = int(rng.integers(len(text)))
         end = len(text) if rng.random() < 0.7 else at + 1
         damaged = text[:at] + chr(int(rng.integers(32, 127))) + text[at + 1 : end]
         try:
-            loaded = load_graph(damaged)
+            load_graph(damaged)
         except QccError:
             refused += 1
-        else:
-            assert loaded.inputs == graph.inputs or loaded.inputs
     assert refused > 150
 
 

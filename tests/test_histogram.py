@@ -224,14 +224,17 @@ def test_percentile_is_checked(percentile: float) -> None:
 def divergence(x: Array, t: float, levels: int) -> float:
     """KL(P || Q) as ``_kl_threshold`` defines it, straight from the definition."""
     hist = histogram([x])
-    p = hist.counts[BINS:] + hist.counts[:BINS][::-1]
-    at = {i: int(min(math.floor((i + 0.5) * hist.width / t * levels + 0.5), levels))
-          for i in np.flatnonzero(p).tolist()}  # fmt: skip
-    total, result = int(p.sum()), 0.0
+    counts = hist.counts[BINS:] + hist.counts[:BINS][::-1]
+    kept = {i: int(counts[i]) for i in np.flatnonzero(counts).tolist() if i * hist.width <= t}
+    if len(kept) <= levels:
+        return math.inf
+    at = {i: int(min(math.floor((i + 0.5) * hist.width / t * levels + 0.5), levels)) for i in kept}
+    total, inside, result = int(counts.sum()), sum(kept.values()), 0.0
     for i, level in at.items():
         same = [j for j, other in at.items() if other == level]
-        q = sum(int(p[j]) for j in same) / len(same)
-        result += int(p[i]) / total * math.log(int(p[i]) / q)
+        q = sum(kept[j] for j in same) / len(same) / inside
+        p = (kept[i] + (total - inside if i == max(kept) else 0)) / total
+        result += p * math.log(p / q)
     return result
 
 
@@ -243,6 +246,18 @@ def test_kl_threshold_has_the_least_divergence() -> None:
     grid = [divergence(x, float(s) * peak, qtype.qmax) for s in np.linspace(0.05, 1.0, 24)]
     assert 0.0 <= divergence(x, t, qtype.qmax) <= min(grid) + 1e-9
     assert t < peak
+
+
+@pytest.mark.parametrize("samples", [500, 3_000, 100_000])
+@pytest.mark.parametrize("shape", ["uniform", "normal", "clusters"])
+def test_kl_threshold_does_not_clip_what_is_common(shape: str, samples: int) -> None:
+    rng = np.random.default_rng(samples)
+    x = rng.uniform(-1, 1, samples) if shape == "uniform" else rng.normal(size=samples)
+    if shape == "clusters":
+        x = np.where(rng.random(samples) < 0.5, -3.0, 1.0) + 0.1 * x
+    hist = histogram([x.astype(np.float32)])
+    noise = mse(hist, threshold(hist, "kl", I8) / I8.qmax, I8)
+    assert 10 * math.log10(hist.mean_square / noise) > 25
 
 
 def test_kl_threshold_is_the_maximum_where_every_bin_has_a_level() -> None:

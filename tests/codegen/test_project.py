@@ -339,13 +339,25 @@ def test_objects_follow_the_compiler_and_the_sources(write: Write) -> None:
     need("make", "gcc")
     out = write()
     compiled = re.compile(r"^gcc .* -c (\S+) ", re.M)
-    assert "tiny.c" in compiled.findall(make(out, "check").stdout)
-    assert compiled.findall(make(out, "check").stdout) == []
-    assert "tiny.c" in compiled.findall(make(out, "check", "OPT=-O1").stdout)
+    assert "tiny.c" in compiled.findall(make(out, "check", "V=1").stdout)
+    assert compiled.findall(make(out, "check", "V=1").stdout) == []
+    assert "tiny.c" in compiled.findall(make(out, "check", "V=1", "OPT=-O1").stdout)
     header = out / "check/vectors.h"
     later = header.stat().st_mtime + 1000
     os.utime(header, (later, later))
-    assert "check/check.c" in compiled.findall(make(out, "check", "OPT=-O1").stdout)
+    assert "check/check.c" in compiled.findall(make(out, "check", "V=1", "OPT=-O1").stdout)
+
+
+def test_steps_are_short_lines_unless_asked_for(write: Write) -> None:
+    need("make", "gcc")
+    out = write()
+    lines = [s for s in make(out, "check").stdout.splitlines() if not s.startswith("make")]
+    assert "  CC      tiny.c" in lines
+    assert "  RUN     build/host/tiny.elf" in lines
+    assert not any("-Wall" in line for line in lines)
+    loud = make(out, "check", "V=1", "OPT=-O1").stdout
+    assert "  CC " not in loud
+    assert loud.count("-Wall") == 6  # five files and the program
 
 
 def test_clean_removes_what_make_made(write: Write) -> None:
@@ -647,7 +659,7 @@ def test_a_model_without_arena_or_layers(tmp_path: Path) -> None:
     for arguments in (["check"], ["check", "LAYERS=1"]):
         done = make(tmp_path, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert last_line(done) == "qcc check: 3 samples, 1 outputs: bit-exact"
+        assert last_line(done) == "qcc check: 3 samples, 1 output: bit-exact"
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])

@@ -115,6 +115,51 @@ def test_softmax_beside_other_values_in_a_concat_is_rescaled() -> None:
     assert done.sqnr_db[done.graph.outputs[0]] > 25
 
 
+def test_softmax_behind_a_slice_is_rescaled_for_a_concat() -> None:
+    """Random seed 735: the input took the softmax's 1/255, and saturated."""
+    nodes = [
+        node("Softmax", "x", "p", axis=1), node("Slice", "p lo hi ax", "q"),
+        node("Concat", "q x", "y", axis=1),
+    ]  # fmt: skip
+    constants = {k: np.array([v], np.int64) for k, v in (("lo", 1), ("hi", 3), ("ax", 1))}
+    done = compiled(proto(nodes, (1, 4), constants=constants), scale="fixed-point")
+    assert done.sqnr_db[done.graph.inputs[0]] > 35
+
+
+def test_a_small_operand_of_a_concat_keeps_its_scale_for_others() -> None:
+    """Random seed 156: the input took the scale of values a thousand times as large."""
+    nodes = [
+        node("MatMul", "x w", "big"), node("Concat", "big x", "y", axis=1), node("Tanh", "x", "z"),
+    ]  # fmt: skip
+    constants = {"w": 1000 * normal((4, 4))}
+    done = compiled(proto(nodes, (1, 4), "y z", constants))
+    assert all(done.sqnr_db[t] > 30 for t in (*done.graph.inputs, *done.graph.outputs))
+
+
+def test_operands_of_like_size_share_a_scale_without_a_copy() -> None:
+    nodes = [
+        node("MatMul", "x w", "a"), node("Concat", "a x", "y", axis=1), node("Tanh", "a", "z"),
+    ]  # fmt: skip
+    done = compiled(proto(nodes, (1, 4), "y z", {"w": normal((4, 4))}))
+    assert [n.op for n in done.graph.nodes()].count("unary") == 1
+
+
+def test_a_tensor_that_is_always_zero_leaves_the_scale_to_others() -> None:
+    """Random seed 51: the threshold of nothing, 1, was taken for the group's."""
+    nodes = [
+        node("MatMul", "x w", "a"), node("Relu", "a", "r"),
+        node("Slice", "r lo hi ax", "none"), node("Slice", "r hi end ax", "some"),
+        node("Tanh", "none", "y"), node("Tanh", "some", "z"),
+    ]  # fmt: skip
+    constants = {
+        "w": np.hstack([-np.ones((4, 2)), np.ones((4, 2))]).astype(np.float32) * 1e-4,
+        **{k: np.array([v], np.int64) for k, v in (("lo", 0), ("hi", 2), ("end", 4), ("ax", 1))},
+    }  # fmt: skip
+    data = {"x": np.random.default_rng(0).uniform(0, 1, (16, 1, 4)).astype(np.float32)}
+    done = compiled(proto(nodes, (1, 4), "y z", constants), calibration=data)
+    assert done.sqnr_db[done.graph.outputs[1]] > 35
+
+
 def test_sixteen_bit_activations_are_signed() -> None:
     graph = compiled(residual(), act_bits=16).graph
     assert {graph.quant(t.name).qtype.bits for t in graph.tensors() if t.data is None} == {16}

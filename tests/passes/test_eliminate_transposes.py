@@ -390,6 +390,48 @@ def random_graph(seed: int) -> Graph:
     return read(nodes, (1, side, side, side), "y z", constants)
 
 
+# -- found by random graphs ------------------------------------------------------------------------
+
+
+def test_a_reshape_of_equal_rank_does_not_sink_back_and_forth() -> None:
+    """Random seed 11: each sink gave the other operand a reshape, which sank in its turn."""
+    nodes = [conv("x", "a"), node("Relu", "a", "r"), node("Add", "x r", "y")]
+    graph = read(nodes, (1, 1, 5, 2), constants={"w": normal((1, 1, 1, 1))})
+    eliminate_identities(graph, CONFIG)
+    assert ops(graph) == ["reshape", "conv2d", "reshape", "unary", "add"]
+    apply_checked(graph, eliminate_transposes)
+
+
+def test_an_operand_that_is_read_twice_sinks_once() -> None:
+    """Random seed 19."""
+    nodes = [conv("x", "a"), node("Add", "a a", "s"), node("Mul", "s s", "y")]
+    graph = read(nodes, (1, 4, 9), constants={"w": normal((4, 4, 3))})
+    apply_checked(graph, eliminate_transposes)
+    assert moving(graph) == 0
+
+
+def test_an_output_that_others_read_transposed_knows_its_origin() -> None:
+    """Random seed 88: %a lies as the convolution wants it, and the output is a copy of it."""
+    nodes = [
+        node("Transpose", "x", "t", perm=NCHW), node("Sigmoid", "t", "a"),
+        node("Transpose", "a", "b", perm=NHWC), conv("b", "c"), node("Tanh", "b", "d"),
+    ]  # fmt: skip
+    for outputs in ("c d a", "a b c d", "c a b"):
+        graph = read(nodes, (1, 4, 5, 6), outputs)
+        apply_checked(graph, eliminate_transposes)
+
+
+def test_an_output_before_a_flattening_keeps_its_origin() -> None:
+    """Random seed 576: the concat wants the source's order, the output and the layer do not."""
+    nodes = [
+        conv("x", "a"), node("Flatten", "a", "f"), node("Gemm", "f k", "g"),
+        node("Concat", "g f", "y", axis=1),
+    ]  # fmt: skip
+    constants = {"w": normal((5, 3, 1, 4)), "k": normal((25, 2))}
+    graph = read(nodes, (1, 3, 5, 4), "y a", constants)
+    apply_checked(graph, eliminate_transposes)
+
+
 # -- real models ---------------------------------------------------------------------------------
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"

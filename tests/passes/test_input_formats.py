@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 
+from qcc.driver import output_files
 from qcc.ir import Array, Quant
 from qcc.ops.examples import normal
 from tests.build import compiled
@@ -79,6 +82,19 @@ def test_the_border_of_a_padded_convolution_reads_the_real_zero() -> None:
     done = compiled(padded(), calibration={"x": x})
     assert [n.op for n in done.graph.nodes()][-2:] == ["pad", "conv2d"]
     assert done.sqnr_db[done.graph.outputs[0]] > 35
+
+
+def test_every_text_of_out_states_the_zero_point() -> None:
+    raw = integers(-128, 127)
+    samples = ((raw - 83) * np.float32(0.5)).astype(np.float32)
+    done = compiled(padded(), calibration={"x": samples})
+    assert done.graph.quant(done.graph.inputs[0]).zero_point == 211
+    files = output_files(done)
+    assert "uint8_t [6][6][1] NHWC, real = 0.5 * (q - 211)\n" in files["m.h"]
+    assert "[8][8][1] uint8_t, real = 0.5 * (y - 211)\n" in files["m.c"]  # the padded input
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["inputs"][0]["zero_point"] == 211
+    assert [layer["zero_point"] for layer in manifest["layers"]] == [211, 0]
 
 
 def test_inputs_with_a_zero_point_cost_no_accuracy_in_a_dense_network() -> None:

@@ -32,6 +32,20 @@ def test_two_views_of_one_layer_are_two_buffers(tmp_path: Path) -> None:
     assert "bit-exact" in check_on_host(compiled(m), tmp_path / "out")
 
 
+def test_a_view_of_a_view_that_was_copied_stays_with_the_layer(tmp_path: Path) -> None:
+    """Random seed 31: the copy of y must not become what z is a view of."""
+    constants = {
+        "w": normal((6, 6)), "s": np.array([3, 4], np.int64), "t": np.array([4, 3], np.int64),
+    }  # fmt: skip
+    nodes = [
+        node("MatMul", "x w", "m"), node("Reshape", "m s", "y"), node("Reshape", "y t", "z"),
+    ]  # fmt: skip
+    for i, outputs in enumerate(("z y", "y z", "z y m")):
+        m = proto(nodes, (2, 6), outputs, constants)
+        apply_checked(channel_last(m), separate_outputs)
+        assert "bit-exact" in check_on_host(compiled(m), tmp_path / f"out{i}")
+
+
 def test_a_layer_behind_a_reshape_needs_no_copy() -> None:
     constants = {"w": normal((6, 6)), "s": np.array([3, 4], np.int64)}
     nodes = [node("MatMul", "x w", "m"), node("Reshape", "m s", "y")]

@@ -59,8 +59,12 @@ int32_t semihost_call(uint32_t operation, const void *argument)
     register uint32_t a0 __asm__("a0") = operation;
     register const void *a1 __asm__("a1") = argument;
 
-    /* The two shifts around ebreak mark it as a semihosting call; all three are uncompressed. */
-    __asm__ volatile(".option push\n\t"
+    /*
+     * The two shifts around ebreak mark it as a semihosting call. All three are uncompressed and,
+     * by their alignment, on one page: across two pages QEMU takes ebreak for a breakpoint.
+     */
+    __asm__ volatile(".balign 16\n\t"
+                     ".option push\n\t"
                      ".option norvc\n\t"
                      "slli zero, zero, 0x1f\n\t"
                      "ebreak\n\t"
