@@ -198,13 +198,15 @@ BOARD_TARGETS = {
 }
 
 
-def run_on_boards(shared: Path, task: Task, count: int) -> Iterator[tuple[str, bool, str]]:
+def run_on_boards(
+    shared: Path, task: Task, count: int, targets: Iterable[str] = tuple(BOARD_TARGETS)
+) -> Iterator[tuple[str, bool, str]]:
     """Per target: (name, bit-exact on *count* evaluation samples, last line of the check)."""
     path = _onnx(shared, task)
     calib, _ = _load(shared, task, "calib")
     samples, _ = _load(shared, task, "eval")
     name = load_model(path).graph.input[0].name
-    for target in BOARD_TARGETS:
+    for target in targets:
         config = Config(target=target, calibration={name: calib[: task.calibration]})
         done = compile_file(path, config)
         ports = [

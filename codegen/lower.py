@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qcc.builder import NHWC
 from qcc.codegen.memory import Item, plan
-from qcc.codegen.names import c_identifier, unique
+from qcc.codegen.names import MAX_IDENTIFIER, c_identifier, unique
 from qcc.codegen.program import Buffer, Layer, Port, Program
 from qcc.ir import Graph, Node
 from qcc.ops import OPS
@@ -19,7 +19,13 @@ ARENA_ALIGN = 8
 _LONGEST = 24
 """Longer layer names (converters make some of 100 characters) give way to operator and number."""
 
-_RESERVED = ("x", "y", "arena", "a")
+_RESERVED = ("arena", "a")
+"""What else the run function names."""
+
+_SHARED = (
+    "run", "arena_bytes", "arena_align", "error_null", "error_align", "h", "weights_h", "float_h",
+)  # fmt: skip
+"""What ``<name>_`` and ``<NAME>_`` precede in every model: functions, macros, include guards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[s
     """The program of a quantized *graph*, with C prefix *name*."""
     nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
     roots = _storage_roots(graph)
-    ports = _ports(graph)
+    ports = _ports(graph, name)
     placed, arena, bound = _place(graph, nodes, roots)
     where = {p_tensor: port.name for p_tensor, port in ports.items()}
     offsets = {b.tensor: b.offset for b in placed}
@@ -50,11 +56,12 @@ def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[s
             return f"&a[{offsets[root]}]"
         return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
 
-    c_names = unique([_c_name(i, n) for i, n in enumerate(nodes)])
+    calls = [OPS[n.op].calls(graph, n) for n in nodes]
+    c_names = _layer_names(name, nodes, calls, [p.name for p in ports.values()])
     layers = tuple(
-        _layer(graph, i, n, c, [pointer(t, False) for t in graph.activations(n)],
+        _layer(graph, i, n, c, k, [pointer(t, False) for t in graph.activations(n)],
                pointer(n.output, True))
-        for i, (n, c) in enumerate(zip(nodes, c_names, strict=True))
+        for i, (n, c, k) in enumerate(zip(nodes, c_names, calls, strict=True))
     )  # fmt: skip
     return Program(
         name=name,
@@ -91,6 +98,37 @@ def _c_name(index: int, node: Node) -> str:
     """The layer's own name where it is short, else its number and operator."""
     name = _readable(node)
     return c_identifier(name) if len(name) <= _LONGEST else f"{node.op}_{index}"
+
+
+def _layer_names(
+    name: str, nodes: Sequence[Node], calls: Sequence[Sequence[Call]], ports: Sequence[str]
+) -> list[str]:
+    """C names of the layers of model *name*: none means two things where C sees it.
+
+    The function ``<name>_conv`` of a layer has the tables ``<name>_conv_w`` beside it, which a
+    layer called conv_w must not meet, nor a parameter of the model.
+    """
+    prefix = f"{name.lower()}_"
+    taken = {*_SHARED, *(f"{p.lower()}_size" for p in ports)}
+    taken |= {p.lower().removeprefix(prefix) for p in ports if p.lower().startswith(prefix)}
+    plain = unique([_c_name(i, n) for i, n in enumerate(nodes)])
+    wanted = {p.lower() for p in plain}
+    names: list[str] = []
+    for base, layer_calls in zip(plain, calls, strict=True):
+        suffixes = [t.suffix for t in tables(layer_calls)]
+        c_name, number, claims = base, 1, _claims(base, suffixes)
+        while not taken.isdisjoint(claims) or (number > 1 and c_name.lower() in wanted):
+            number += 1
+            c_name = f"{base}_{number}"
+            claims = _claims(c_name, suffixes)
+        taken |= claims
+        names.append(c_name)
+    return names
+
+
+def _claims(c_name: str, suffixes: Sequence[str]) -> set[str]:
+    """What a layer of that name defines, without the model's prefix, in lower case."""
+    return {c_name.lower(), *(f"{c_name}_{s}".lower() for s in suffixes)}
 
 
 def _parameters(graph: Graph, node: Node) -> int:
@@ -137,11 +175,13 @@ def _storage_roots(graph: Graph) -> dict[str, str]:
     return root
 
 
-def _ports(graph: Graph) -> dict[str, Port]:
+def _ports(graph: Graph, name: str) -> dict[str, Port]:
     names = [*graph.inputs, *graph.outputs]
-    taken = unique([*_RESERVED, *(c_identifier(graph_name(graph, t)) for t in names)])
+    shared = (f"{name}_{s}" for s in _SHARED)
+    reserved = [*_RESERVED, *(s for s in shared if len(s) <= MAX_IDENTIFIER)]
+    taken = unique([*reserved, *(c_identifier(graph_name(graph, t)) for t in names)])
     ports: dict[str, Port] = {}
-    for t, c_name in zip(names, taken[len(_RESERVED) :], strict=True):
+    for t, c_name in zip(names, taken[len(reserved) :], strict=True):
         tensor = graph.tensor(t)
         perm = tensor.origin.perm if tensor.origin else tuple(range(len(tensor.shape)))
         onnx_shape = [0] * len(perm)
@@ -236,9 +276,14 @@ def _inplace(
 
 
 def _layer(
-    graph: Graph, index: int, node: Node, c_name: str, inputs: list[str], output: str
+    graph: Graph,
+    index: int,
+    node: Node,
+    c_name: str,
+    calls: tuple[Call, ...],
+    inputs: list[str],
+    output: str,
 ) -> Layer:
-    calls = OPS[node.op].calls(graph, node)
     rescale = getattr(node.attrs, "rescale", None)
     weights = [graph.quant(t).qtype.bits for t in node.inputs[1:2] if graph.is_constant(t)]
     return Layer(

@@ -83,8 +83,7 @@ def _port(p: Port) -> dict[str, Any]:
 
 def _layer(done: Compilation, layer: Layer) -> dict[str, Any]:
     sqnr = done.sqnr_db.get(layer.output_tensor)
-    one = layer.multiplier if layer.scale_mode != "single-shift" else layer.shift
-    key = "multiplier" if layer.scale_mode != "single-shift" else "shift"
+    multiplier = layer.multiplier if layer.scale_mode != "single-shift" else None
     return {
         "name": layer.name,
         "c_name": layer.c_name,
@@ -99,8 +98,8 @@ def _layer(done: Compilation, layer: Layer) -> dict[str, Any]:
         "scale": layer.scale,
         "zero_point": layer.zero_point,
         "scale_mode": layer.scale_mode,
-        key: list(one) if one else None,
-        **({"shift": list(layer.shift)} if layer.shift else {}),
+        "shift": list(layer.shift) if layer.shift else None,
+        "multiplier": list(multiplier) if multiplier else None,
         "acc_bound": layer.acc_bound,
         "sqnr_db": round(sqnr, 2) if sqnr is not None and math.isfinite(sqnr) else None,
     }

@@ -34,7 +34,15 @@ _USED = """
     main memcpy memset memmove memcmp null offsetof assert errno eof linux unix i386 arm near far
     arena interrupt huge
 """
+# Headers of compilers, C libraries and the check program, which <name>.h must not hide.
+_HEADERS = """
+    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign
+    stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar
+    wchar wctype alloca endian features malloc memory sched strings unistd
+    board compare layers vectors
+"""
 _RESERVED = frozenset(f"{_C} {_CPP} {_USED}".split())
+_RESERVED_FILES = frozenset(_HEADERS.split())
 # The names of stdint.h, and with them all others that end like types or limits.
 _STDINT = re.compile(r"u?int((_(fast|least))?\d*|max|ptr)_(t|min|max|c|width)|\w+_(t|max)")
 
@@ -54,6 +62,12 @@ def c_identifier(text: str) -> str:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{name[: MAX_IDENTIFIER - 9].rstrip('_')}_{digest}"
+
+
+def model_name(text: str) -> str:
+    """An identifier for a model called *text*, whose files can be named by it."""
+    name = c_identifier(text)
+    return f"n_{name}" if name.lower() in _RESERVED_FILES else name
 
 
 def _is_reserved(lower: str) -> bool:

@@ -1,11 +1,12 @@
 """Put files on disk: all or nothing.
 
-A new folder appears by one rename. Into an existing one (``--force``) each file is moved whole,
-with interrupts held back; files of an earlier compilation that are not written again go.
+A new folder appears by one rename. Into an existing one (empty, or ``--force``) each file is moved
+whole, with interrupts held back; files of an earlier compilation that are not written again go.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -49,7 +50,9 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
     made: Path | None = None
     try:
         made = _make_parents(target)
-        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        # In an existing folder, which may be a file system of its own, else beside the new one.
+        where = target if target.exists() else target.parent
+        staged = Path(tempfile.mkdtemp(prefix=".qcc-", dir=where))
         try:
             _stage(files, staged)
             with _uninterrupted():
@@ -86,8 +89,11 @@ def _commit(files: Mapping[str, str], staged: Path, target: Path) -> None:
         staged.rename(target)
         return
     stale = set(_earlier_files(target)) - set(files)
-    for name in files:
+    for name in files:  # whatever is in the way shows before anything is replaced
         (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if (target / name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there; remove it")
+    for name in files:
         (staged / name).replace(target / name)
     for name in stale:
         path = target / name

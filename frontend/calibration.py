@@ -31,6 +31,9 @@ LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 _NOT_SAMPLES = frozenset({*LABEL_NAMES, "name", "names", "official"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp"})
 
+_MEMORY = Path("the data")
+"""How messages call what is not in a file."""
+
 Affine = float | Sequence[float]
 """A number, or one per channel."""
 
@@ -54,6 +57,20 @@ def load_samples(
         QccError: naming the file, the array, what was found and what is expected.
     """
     return _load(path, inputs, mean, std)[0]
+
+
+def check_samples(arrays: Mapping[str, Array], inputs: Mapping[str, Shape]) -> dict[str, Array]:
+    """As ``load_samples``, of arrays in memory: nothing is subtracted or divided.
+
+    Raises:
+        QccError: naming the array, what was found and what is expected.
+    """
+
+    def entry(name: str, x: Array) -> _Entry:
+        return _Entry(f"array {short(name)!r}", x.shape, x.dtype, x.copy)
+
+    entries = {str(name): entry(str(name), np.asarray(x)) for name, x in arrays.items()}
+    return _samples(_MEMORY, entries, inputs, 0.0, 1.0)[0]
 
 
 def load_labelled(
@@ -125,8 +142,16 @@ def _load(
     path: Path, inputs: Mapping[str, Shape], mean: Affine, std: Affine
 ) -> tuple[dict[str, Array], Entries, set[str]]:
     """The samples, all arrays of the source, and the names of those that are samples."""
-    affine = {name: _affine(name, shape, mean, std) for name, shape in inputs.items()}
     entries = _open(path, inputs)
+    samples, used = _samples(path, entries, inputs, mean, std)
+    return samples, entries, used
+
+
+def _samples(
+    path: Path, entries: Entries, inputs: Mapping[str, Shape], mean: Affine, std: Affine
+) -> tuple[dict[str, Array], set[str]]:
+    """The samples for each graph input, and the names of the arrays they are."""
+    affine = {name: _affine(name, shape, mean, std) for name, shape in inputs.items()}
     chosen = _choose(path, entries, inputs)
     samples = {
         name: _convert(entries[array], name, inputs[name], *affine[name])
@@ -136,7 +161,7 @@ def _load(
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{short(n)!r} has {c}" for n, c in counts.items())
         raise QccError(f"{path.name}: every input needs as many samples, but {listed}")
-    return samples, entries, set(chosen.values())
+    return samples, set(chosen.values())
 
 
 # -- choosing -----------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class _Rewrite:
         self.copies: dict[tuple[str, Perm], str] = {}
         self.kept: set[str] = set()  # old transposes that have a new purpose
         self.outputs: list[str] = []
-        self.nameless: list[tuple[str, Origin | None]] = []  # outputs that may adopt a name
+        self.nameless: list[tuple[str, str, Origin | None]] = []  # new output, old one, its origin
 
     def run(self) -> None:
         for item in self.p.items:
@@ -101,12 +101,12 @@ class _Rewrite:
         tensors = [self.graph.tensor(n.output) for n in gone]
         for node in reversed(gone):
             self.graph.remove_node(node)
+        for t, name, origin in self.nameless:
+            if name in self.graph:  # kept for another purpose: no name to adopt
+                self.graph.tensor(t).origin = origin
         # Who loses an output of the model takes its name rather than any other.
-        for t in sorted(tensors, key=lambda t: t.name not in names):
-            self._adopt(t, self.p.views[t.name])
-        for name, origin in self.nameless:  # unless it adopted a name, which is another tensor
-            if name in self.graph and self.graph.tensor(name).origin is None:
-                self.graph.tensor(name).origin = origin
+        for view in sorted(tensors, key=lambda t: t.name not in names):
+            self._adopt(view, self.p.views[view.name])
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class _Rewrite:
         perm = item.options[item.chosen].ins if item.options else identity(len(read.perm))
         origin = self._moved(self.origins[name], self.shapes[name], perm)
         if t == read.root and self.graph.tensor(t).origin is None:
-            self.nameless.append((t, origin))
+            self.nameless.append((t, name, origin))
         elif name != t:
             self.graph.tensor(t).origin = origin
 

@@ -42,9 +42,9 @@ def _round(graph: Graph) -> int:
     for node in nodes:
         _shrink_node(graph, node, masks, intervals)
     for name, mask in masks.items():
-        t = graph.tensor(name)
-        t.shape = (*t.shape[:-1], int((~mask).sum()))
         if mask.any():
+            t = graph.tensor(name)
+            t.shape = (*t.shape[:-1], int((~mask).sum()))
             t.origin = None
     return int(sum(m.sum() for m in masks.values()))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from qcc.codegen.write import check_writable, write_files
 from qcc.config import Config, parse_bits
 from qcc.driver import Compilation, Progress, compile_proto, output_files
 from qcc.errors import QccError, UsageError
-from qcc.frontend.calibration import load_labelled, load_samples
+from qcc.frontend.calibration import check_samples, load_labelled, load_samples
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
+from qcc.frontend.shapes import static_inputs
 from qcc.graph_file import REFERENCE, load_graph
 from qcc.host import HostLibrary
 from qcc.ir import Array, Graph, Int, QType, Shape
@@ -122,9 +124,9 @@ def compile(
     out: str | Path,
     *,
     target: str = "generic",
-    calibration: str | Path | Mapping[str, Array] | None = None,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
+    calibration: str | Path | Array | Mapping[str, Array] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     bits: str = "W8A8",
     force: bool = False,
     progress: Progress | None = None,
@@ -136,9 +138,10 @@ def compile(
         model: path of the ONNX file.
         out: folder to write; must be absent or empty unless *force*.
         target: a name of ``qcc --list-targets``.
-        calibration: path as for ``--calib``, or ONNX input name -> (N, *ONNX shape) float32.
-        mean: ``(raw - mean) / std`` is applied to calibration data read from a path.
-        std: see *mean*.
+        calibration: path as for ``--calib``, or ONNX input name -> (N, *ONNX shape) float32; the
+            array alone will do for a model with one input.
+        mean: ``(raw - mean) / std`` is applied to calibration data read from a path; default 0.
+        std: see *mean*; default 1.
         bits: widths of weights and activations, ``W8A8``.
         force: write into a folder that is not empty.
         progress: called with (stage, done, total).
@@ -147,36 +150,47 @@ def compile(
     Raises:
         QccError: bad model, data or option; nothing has been written then.
     """
-    import hashlib
-
-    from qcc.frontend.onnx_reader import read_onnx
-
     path, folder = Path(model), Path(out)
     check_writable(folder, force)
     weight_bits, act_bits = parse_bits(bits)
     proto = load_model(path)
-    samples = calibration if isinstance(calibration, Mapping) else None
-    if samples is None and calibration is not None:
-        graph = read_onnx(proto, "model", options.get("shapes", {}))
-        shapes: dict[str, Shape] = {t: graph.shape(t) for t in graph.inputs}
-        samples = load_samples(Path(str(calibration)), shapes, mean, std)
+    chosen = {k: tuple(map(int, v)) for k, v in options.pop("shapes", {}).items()}
     config = Config(
         target=target,
         name=options.pop("name", None) or path.stem,
         weight_bits=weight_bits,
         act_bits=act_bits,
-        calibration=samples,
+        shapes=chosen,
         mean=_numbers(mean),
         std=_numbers(std),
         **options,
     )
+    if calibration is not None:
+        inputs = static_inputs(proto, chosen)
+        config = replace(config, calibration=_samples(calibration, inputs, mean, std))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     done = compile_proto(proto, config, path.name, digest, progress)
     write_files(output_files(done), folder)
     return CompiledModel(folder, done)
 
 
-def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
+def _samples(
+    data: str | Path | Array | Mapping[str, Array],
+    inputs: Mapping[str, Shape],
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+) -> Mapping[str, Array]:
+    """Float samples for each input, from a path or from memory."""
+    if isinstance(data, str | Path):
+        return load_samples(
+            Path(data), inputs, 0.0 if mean is None else mean, 1.0 if std is None else std
+        )
+    return check_samples(data if isinstance(data, Mapping) else {"samples": data}, inputs)
+
+
+def _numbers(value: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
     return tuple(float(v) for v in np.atleast_1d(np.asarray(value, np.float64)))
 
 
@@ -289,17 +303,19 @@ def evaluate(
     """
     out = compiled.out if isinstance(compiled, CompiledModel) else Path(compiled)
     manifest = read_manifest(out)
+    shapes = {p["name"]: tuple(p["onnx_shape"]) for p in manifest["inputs"]}
     if isinstance(data, Mapping):
-        samples: Mapping[str, Array] = data
+        samples: Mapping[str, Array] = check_samples(data, shapes)
     else:
         recorded = manifest["options"]
-        shapes = {p["name"]: tuple(p["onnx_shape"]) for p in manifest["inputs"]}
         mean = (recorded.get("mean") or 0.0) if mean is None else mean
         std = (recorded.get("std") or 1.0) if std is None else std
         samples, labels = load_labelled(Path(data), shapes, mean, std)
     samples = {k: v[:limit] for k, v in samples.items()}
     real = [samples[p["name"]] for p in manifest["inputs"]]
     truth = None if labels is None else np.asarray(labels).reshape(-1)[: len(real[0])]
+    if truth is not None and len(truth) != len(real[0]):
+        raise UsageError(f"{len(truth)} labels for {len(real[0])} samples")
     jobs = jobs or min(os.cpu_count() or 1, 8)
     quantized = quantize_ports(manifest["inputs"], real)
     with HostLibrary(out, manifest, jobs) as library:

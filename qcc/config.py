@@ -41,6 +41,7 @@ class Config:
         bias_correction: correct biases by the mean quantization error on calibration data.
         dump_ir: folder that receives the graph's text after every pass.
         stop_after: name of the pass to stop after (with *dump_ir*).
+        vectors: samples for ``make check``, one of them of random integers; at least 2 are made.
     """
 
     target: str = "generic"
@@ -61,6 +62,23 @@ class Config:
     dump_ir: Path | None = None
     stop_after: str | None = None
     vectors: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what the command line cannot give.
+
+        Raises:
+            UsageError: naming the option and its choices.
+        """
+        choices: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+            ("scale", self.scale, SCALE_MODES),
+            ("threshold", self.threshold, THRESHOLDS),
+            ("optimize", self.optimize, OPTIMIZE),
+        )
+        for option, value, known in choices:
+            if value not in known:
+                raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+        if self.vectors < 1:
+            raise UsageError(f"vectors {self.vectors}: expected 1 or more")
 
     @property
     def bits(self) -> str:

@@ -20,7 +20,7 @@ from qcc import arith, reference
 from qcc.codegen.emit import emit_model, model_sources
 from qcc.codegen.lower import lower, totals
 from qcc.codegen.manifest import manifest_text
-from qcc.codegen.names import c_identifier
+from qcc.codegen.names import model_name
 from qcc.codegen.program import Program, Vectors
 from qcc.codegen.project import project_files
 from qcc.codegen.report import report_html
@@ -101,31 +101,25 @@ def compile_proto(
     watch: Observer | None = None,
 ) -> Compilation:
     """Compile a checked model; *watch* sees the graph as it was read and after every pass."""
-    target = resolve(config.target)
+    target, name = resolve(config.target), model_name(config.name or "model")
     check_stop_after([Pass(n, lambda g, c: 0) for n in NAMES], config)
-    graph = read_onnx(proto, c_identifier(config.name or "model"), config.shapes)
+    graph = read_onnx(proto, name, config.shapes)
     if watch:
         watch("read", graph, 0)
     run_passes(graph, FLOAT, config, watch)
+    samples, notes = _samples(proto, graph, config)
     model = FloatModel(proto, source_names(graph), input_shapes(graph))
-    notes: list[str] = []
-    samples = config.calibration
-    if samples is None:
-        samples, how = synthetic_samples(proto, graph)
-        notes.append(f"no calibration data: ranges come from {how}; accuracy is not assured")
     stats = observe(graph, model, samples, progress and partial(progress, "calibrating"))
     real = _float_values(graph, model, samples)
     source = copy.deepcopy(graph)
     run_passes(graph, integer_passes(stats, source, real), config, watch)
-    few = {name: x[:SQNR_SAMPLES] for name, x in real.items()}
-    integers = {name: _quantized(graph, name, few[name]) for name in graph.inputs}
+    few = {tensor: x[:SQNR_SAMPLES] for tensor, x in real.items()}
+    integers = {tensor: _quantized(graph, tensor, few[tensor]) for tensor in graph.inputs}
     values = reference.run_int(graph, integers, keep=_activations(graph))
-    sqnr = _sqnr(graph, few, values)
-    before = totals(graph)
-    outputs = {name: values[name] for name in graph.outputs}
+    sqnr, before = _sqnr(graph, few, values), totals(graph)
     run_passes(graph, SHRINK, config, watch)
-    _same_outputs(graph, integers, outputs)
-    program = lower(graph, c_identifier(config.name or "model"), title, before, notes)
+    _same_outputs(graph, integers, values)
+    program = lower(graph, name, title, before, notes)
     vectors = _vectors(graph, program, config, real)
     calibrated = config.calibration is not None
     return Compilation(config, target, graph, program, vectors, sqnr, calibrated, digest)
@@ -145,6 +139,16 @@ def _activations(graph: Graph) -> list[str]:
     return [t.name for t in graph.tensors() if t.data is None]
 
 
+def _samples(
+    proto: onnx.ModelProto, graph: Graph, config: Config
+) -> tuple[Mapping[str, Array], list[str]]:
+    """What to calibrate on, and what the user must know of it."""
+    if config.calibration is not None:
+        return config.calibration, []
+    samples, how = synthetic_samples(proto, graph)
+    return samples, [f"no calibration data: ranges come from {how}; accuracy is not assured"]
+
+
 def _float_values(
     graph: Graph, model: FloatModel, samples: Mapping[str, Array]
 ) -> dict[str, Array]:
@@ -153,8 +157,14 @@ def _float_values(
     macs = sum(OPS[n.op].macs(graph, n) for n in graph.nodes())
     count = min(MOST_SAMPLES, _VALUES // max(1, size), _MACS // max(1, macs))
     few = {k: v[: max(2, count)] for k, v in samples.items()}
-    rows = list(float_values(graph, model, few))
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    number = len(next(iter(few.values())))
+    kept: dict[str, Array] = {}
+    for i, row in enumerate(float_values(graph, model, few)):
+        for name, value in row.items():
+            if name not in kept:
+                kept[name] = np.empty((number, *value.shape[1:]), value.dtype)
+            kept[name][i] = value[0]
+    return kept
 
 
 def _quantized(graph: Graph, name: str, real: Array) -> Int:
@@ -165,7 +175,7 @@ def _quantized(graph: Graph, name: str, real: Array) -> Int:
 def _sqnr(graph: Graph, real: Mapping[str, Array], values: Mapping[str, Int]) -> dict[str, float]:
     """Per tensor, 10 log10(signal power / noise power) over the samples."""
     out: dict[str, float] = {}
-    for name in values.keys() & real.keys():
+    for name in filter(real.__contains__, values):
         quant = graph.quant(name)
         want = real[name].astype(np.float64)
         noise = want - (values[name] - quant.zero_point) * quant.scalar
@@ -176,9 +186,8 @@ def _sqnr(graph: Graph, real: Mapping[str, Array], values: Mapping[str, Int]) ->
 
 def _same_outputs(graph: Graph, inputs: Mapping[str, Int], want: Mapping[str, Int]) -> None:
     """Removing constant channels must not change a bit; checked on every compilation."""
-    got = reference.run_int(graph, inputs)
-    for name, value in want.items():
-        if not np.array_equal(got[name], value):
+    for name, value in reference.run_int(graph, inputs).items():
+        if not np.array_equal(value, want[name]):
             raise PassError(f"internal error: removing constant channels changed output {name}")
 
 

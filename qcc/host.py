@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from qcc.errors import QccError
+from qcc.errors import QccError, UsageError, short
 from qcc.ir import Array, Int
 
 _FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC")
@@ -39,11 +40,12 @@ class HostLibrary:
     def __init__(self, out: Path, manifest: Mapping[str, Any], jobs: int = 1) -> None:
         self.manifest = manifest
         self.jobs = jobs
-        self._folder = Path(tempfile.mkdtemp(prefix="qcc-"))
+        # Removes itself with this object and at exit, too.
+        self._folder = tempfile.TemporaryDirectory(prefix="qcc-", ignore_cleanup_errors=True)
         try:
-            self.path = build(out, manifest, self._folder)
+            self.path = build(out, manifest, Path(self._folder.name))
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.close()
             raise
 
     def __enter__(self) -> HostLibrary:
@@ -59,15 +61,16 @@ class HostLibrary:
 
     def close(self) -> None:
         """Remove the build."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def run(self, inputs: Sequence[Int]) -> list[Int]:
         """Outputs in ONNX order, each (N, *C shape), for inputs (N, *C shape) within their types.
 
         Raises:
+            UsageError: the inputs are not of the model's shapes and types.
             QccError: the model returned an error code.
         """
-        samples = len(inputs[0])
+        samples = _check_inputs(self.manifest, inputs)
         if self.jobs == 1 or samples < 2 * self.jobs:
             return run_library(str(self.path), self.manifest, inputs)
         cuts = np.linspace(0, samples, self.jobs + 1).astype(int).tolist()
@@ -82,11 +85,12 @@ class HostLibrary:
 
 def build(out: Path, manifest: Mapping[str, Any], folder: Path) -> Path:
     """Compile the sources of OUT to a shared library in *folder*; its path."""
-    cc = os.environ.get("CC", "gcc")
-    if shutil.which(cc) is None:
+    cc = os.environ.get("CC") or "gcc"
+    words = shlex.split(cc)  # as in make: CC may hold options or a wrapper
+    if not words or shutil.which(words[0]) is None:
         raise QccError(f"no C compiler: {cc} is not installed; install gcc or set CC")
     library = folder / f"lib{manifest['name']}.so"
-    command = [cc, *_FLAGS, _NATIVE, "-I", str(out)]
+    command = [*words, *_FLAGS, _NATIVE, "-I", str(out)]
     command += [str(out / s) for s in manifest["sources"]] + ["-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and _NATIVE in done.stderr:  # a compiler that does not know this machine
@@ -96,6 +100,24 @@ def build(out: Path, manifest: Mapping[str, Any], folder: Path) -> Path:
         first = (done.stderr.strip() or "no message").splitlines()[0]
         raise QccError(f"{cc} does not compile {out}: {first}")
     return library
+
+
+def _check_inputs(manifest: Mapping[str, Any], inputs: Sequence[Int]) -> int:
+    """The number of samples; C reads where it is told to, so nothing else may reach it.
+
+    Raises:
+        UsageError: naming the input that does not fit.
+    """
+    ports = manifest["inputs"]
+    if len(inputs) != len(ports):
+        raise UsageError(f"{len(inputs)} inputs given, the model has {len(ports)}")
+    for x, p in zip(inputs, ports, strict=True):
+        if list(x.shape) != [len(inputs[0]), *p["shape"]]:
+            shape = f"({len(inputs[0])}, {', '.join(map(str, p['shape']))})"
+            raise UsageError(f"input {short(p['name'])}: shape {x.shape}; expected {shape}")
+        if not np.array_equal(x, x.astype(p["dtype"])):
+            raise UsageError(f"input {short(p['name'])}: it holds values outside {p['dtype']}")
+    return len(inputs[0])
 
 
 def run_library(path: str, manifest: Mapping[str, Any], inputs: Sequence[Int]) -> list[Int]:

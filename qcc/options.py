@@ -423,10 +423,10 @@ def _path(option: str) -> Callable[[str], Path]:
 
 
 def _identifier(text: str) -> str:
-    from qcc.codegen.names import c_identifier
+    from qcc.codegen.names import model_name
 
-    if c_identifier(text) != text:
-        hint = f"for example --name {c_identifier(text)}"
+    if model_name(text) != text:
+        hint = f"for example --name {model_name(text)}"
         raise UsageError(f"--name {short(text)!r}: not usable as a prefix of C names", [hint])
     return text
 

@@ -85,7 +85,7 @@ def medley() -> onnx.ModelProto:
         "bn_m": normal((8,), 5, 0.2), "bn_v": 1 + normal((8,), 6, 0.1) ** 2,
         "c2_w": normal((8, 1, 3, 3), 7, 0.4), "slope": abs(normal((8, 1, 1), 8, 0.3)),
         "c3_w": normal((8, 4, 3, 3), 9, 0.3), "c3_b": normal((8,), 10, 0.3),
-        "zero": np.float32(0), "six": np.float32(6),
+        "zero": np.array(0, np.float32), "six": np.array(6, np.float32),
         "se1_w": normal((4, 8, 1, 1), 11), "se1_b": normal((4,), 12),
         "se2_w": normal((8, 4, 1, 1), 13), "se2_b": normal((8,), 14),
         "halves": np.array([4, 4], np.int64),

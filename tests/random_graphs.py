@@ -425,7 +425,8 @@ def _gate(g: _Growing, x: Value) -> None:
 
 
 def _prelu(g: _Growing, x: Value) -> None:
-    shape: Shape = g.pick([(), (x.shape[-1],), (x.shape[1], *[1] * (len(x.shape) - 2))])
+    channels = (*x.shape[1:2], *[1] * (len(x.shape) - 2))
+    shape: Shape = g.pick([(), (x.shape[-1],), channels])
     slope = g.rng.normal(0.2, 0.3, shape)
     if shape and g.chance(0.2):
         slope[...] = np.abs(slope)

@@ -192,7 +192,7 @@ def test_a_model_without_an_arena_has_no_picture() -> None:
     page = report_html(compile_proto(check_model(proto), Config()))
     assert "<svg" not in page
     assert "No arena" in page
-    assert "model_run(x_2, y_2, NULL);" in page
+    assert "model_run(x, y, NULL);" in page
 
 
 def test_missing_calibration_is_noted() -> None:

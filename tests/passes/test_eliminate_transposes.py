@@ -432,6 +432,22 @@ def test_an_output_before_a_flattening_keeps_its_origin() -> None:
     apply_checked(graph, eliminate_transposes)
 
 
+def test_an_output_does_not_take_the_name_of_another_view() -> None:
+    """Random seed 1336: the transpose that made the output found a new purpose, its name stayed."""
+    nodes = [
+        conv("x", "a", group=2), node("Transpose", "a", "b", perm=NCHW),
+        node("Reshape", "b s", "c"), conv("c", "d", "v", group=8), node("Relu", "d", "y"),
+    ]  # fmt: skip
+    constants = {
+        "w": normal((4, 3, 2, 2)), "v": normal((8, 1, 4)), "s": np.array([1, 8, 12], np.int64),
+    }  # fmt: skip
+    graph = read(nodes, (1, 6, 4, 9), "y a", constants)
+    eliminate_identities(graph, CONFIG)
+    apply_checked(graph, eliminate_transposes)
+    origins = [graph.tensor(name).origin for name in graph.outputs]
+    assert [o and o.name for o in origins] == ["y", "a"]
+
+
 # -- real models ---------------------------------------------------------------------------------
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"

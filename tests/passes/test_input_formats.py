@@ -90,7 +90,7 @@ def test_every_text_of_out_states_the_zero_point() -> None:
     done = compiled(padded(), calibration={"x": samples})
     assert done.graph.quant(done.graph.inputs[0]).zero_point == 211
     files = output_files(done)
-    assert "uint8_t [6][6][1] NHWC, real = 0.5 * (q - 211)\n" in files["m.h"]
+    assert "uint8_t [1][6][6], real = 0.5 * (q - 211)\n" in files["m.h"]
     assert "[8][8][1] uint8_t, real = 0.5 * (y - 211)\n" in files["m.c"]  # the padded input
     manifest = json.loads(files["manifest.json"])
     assert manifest["inputs"][0]["zero_point"] == 211

@@ -168,3 +168,19 @@ def test_intervals_hold_what_the_reference_computes() -> None:
     for name, value in reference.run_int(done.graph, inputs, keep=names).items():
         assert (value >= bounds[name].lo).all()
         assert (value <= bounds[name].hi).all()
+
+
+def test_a_scalar_after_the_removed_channels_keeps_its_shape() -> None:
+    constants = {
+        "w1": normal((8, 4), 1), "b1": bias(8, [1, 3]),
+        "w2": normal((1, 8), 3), "b2": bias(1, []), "s": np.array([], np.int64),
+    }  # fmt: skip
+    nodes = [
+        node("Gemm", "x w1 b1", "a", transB=1), node("Relu", "a", "r"),
+        node("Gemm", "r w2 b2", "c", transB=1), node("Reshape", "c s", "d"),
+        node("Sigmoid", "d", "y"),
+    ]  # fmt: skip
+    before, after = both(proto(nodes, (1, 4), constants=constants))
+    assert layer_channels(after)[0] == 6
+    assert after.program.outputs[0].shape == ()
+    assert_same_outputs(before, after)
