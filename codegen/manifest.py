@@ -115,6 +115,7 @@ def _options(done: Compilation) -> dict[str, Any]:
         "per_channel": c.per_channel,
         "optimize": c.optimize,
         "constant_channels": c.constant_channels,
+        "bias_correction": c.bias_correction,
         "mean": None if c.mean is None else list(c.mean),
         "std": None if c.std is None else list(c.std),
         "shapes": {k: list(v) for k, v in sorted(c.shapes.items())},

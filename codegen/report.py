@@ -142,6 +142,7 @@ def _options(done: Compilation) -> list[tuple[str, str]]:
         ("threshold", c.threshold + (f" {c.percentile}" if c.threshold == "percentile" else "")),
         ("weight scales", "per channel" if c.per_channel else "per layer"),
         ("constant channels", "removed" if c.constant_channels else "kept"),
+        ("biases", "corrected" if c.bias_correction else "as rounded"),
         ("optimize", c.optimize),
         ("calibration", calibration),
         ("samples", "raw" if c.mean is c.std is None else affine),

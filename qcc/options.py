@@ -213,6 +213,7 @@ def _config(args: argparse.Namespace) -> Config:
         shapes=dict(args.shape),
         optimize=args.optimize,
         constant_channels=not args.keep_constant_channels,
+        bias_correction=not args.keep_biases,
         dump_ir=args.dump_ir,
         stop_after=args.stop_after,
     )
@@ -334,6 +335,7 @@ def _add_quantization(parser: _Parser) -> None:
     )
     _add_flag(parser, "per-layer", "one weight scale per layer, not one per channel")
     _add_flag(parser, "keep-constant-channels", "do not remove channels that never change")
+    _add_flag(parser, "keep-biases", "do not correct biases by the mean error on calibration data")
 
 
 def _add_affine(parser: _Parser, default: str) -> None:

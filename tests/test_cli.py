@@ -155,8 +155,8 @@ def test_options_reach_the_manifest(run: Run, path: Path, out: Path) -> None:
     done = run(
         path, "-o", out, "-q", "--target", "cortex-m0", "--name", "net", "--scale", "fixed-point",
         "--threshold", "percentile", "--percentile", "99.5", "--per-layer", "--optimize", "size",
-        "--keep-constant-channels", "--mean", "-1", "0.5", "--std", "2,3", "--shape",
-        "image=1,2,6,5", "--bits", "w8a8", "--calib", path.parent / "calib.npy",
+        "--keep-constant-channels", "--keep-biases", "--mean", "-1", "0.5", "--std", "2,3",
+        "--shape", "image=1,2,6,5", "--bits", "w8a8", "--calib", path.parent / "calib.npy",
     )  # fmt: skip
     assert done.code == 0, done.err
     manifest = json.loads((out / "manifest.json").read_text())
@@ -169,6 +169,7 @@ def test_options_reach_the_manifest(run: Run, path: Path, out: Path) -> None:
         "per_channel": False,
         "optimize": "size",
         "constant_channels": False,
+        "bias_correction": False,
         "mean": [-1.0, 0.5],
         "std": [2.0, 3.0],
         "shapes": {"image": [1, 2, 6, 5]},
@@ -546,6 +547,7 @@ threshold = "percentile"
 percentile = 99.5
 per-layer = true
 keep-constant-channels = true
+keep-biases = true
 optimize = "speed"
 shape = { x = [1, 3, 4, 4], "y=z" = [1, 2] }
 force = true
@@ -573,7 +575,7 @@ def test_a_file_says_what_options_say(config: Callable[[str], Path]) -> None:
         ["m.onnx", "-o", f"{folder}/o", "--target", "cortex-m7", "--calib", f"{folder}/data",
          "--mean", "-0.5", "1", "--std", "2", "--name", "net", "--bits", "W8A8", "--scale",
          "double-shift", "--threshold", "percentile", "--percentile", "99.5", "--per-layer",
-         "--keep-constant-channels", "--optimize", "speed", "--shape", "x=1,3,4,4", "--shape",
+         "--keep-constant-channels", "--keep-biases", "--optimize", "speed", "--shape", "x=1,3,4,4", "--shape",
          "y=z=1,2", "--force", "--json", "--dump-ir", f"{folder}/ir", "--stop-after", "quantize",
          "-v"]
     )  # fmt: skip
