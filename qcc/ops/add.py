@@ -25,6 +25,7 @@ from qcc.ops.examples import model, normal
 from qcc.ops.kernels import CRescale, instance
 from qcc.ops.linear import integer_clip
 from qcc.ops.ratio import multipliers
+from qcc.ops.reshape import Attrs as Reshape
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,12 @@ class Add(Op):
     @staticmethod
     def read(b: Builder, node: onnx.NodeProto) -> None:
         broadcast.check_axes(b, node)
+        shape = b.shape(node.output[0])
         if len(node.input) == 1:
-            b.bind(node.output[0], b.tensor(node.input[0]))
+            b.emit("reshape", [b.tensor(node.input[0])], Reshape(shape), node.output[0])
             return
         attrs = Attrs(sign=-1 if node.op_type == "Sub" else 1)
-        rank = len(b.shape(node.output[0]))
+        rank = len(shape)
         first, *rest = (broadcast.operand(b, name, rank) for name in node.input)
         for other in rest[:-1]:
             first = b.emit("add", [first, other], attrs)

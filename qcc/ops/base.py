@@ -146,8 +146,9 @@ class Op(ABC):
     """The op moves bits: its activation inputs and its output share one Quant."""
 
     elementwise: ClassVar[bool] = False
-    """Output element i depends on element i of the first activation input only, and the kernel
-    may write in place over it (same shape)."""
+    """The kernel walks its output in order and reads element i of every activation input of the
+    output's shape before it writes element i: it may write in place over such an input whose
+    elements are not narrower."""
 
     alias: ClassVar[bool] = False
     """The output is the same bytes as the input: no code, one buffer."""

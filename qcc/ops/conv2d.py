@@ -111,16 +111,10 @@ class Conv2d(Op):
 
     @staticmethod
     def interval(graph: Graph, node: Node, inputs: Sequence[Interval]) -> Interval:
-        a, w = node.attrs, graph.constant(node.inputs[1])
         x = inputs[0].expand(graph.shape(node.inputs[0])[3])
-        if any(a.pads):  # a border tap may read zero instead
+        if any(node.attrs.pads):  # a border tap may read zero instead
             x = Interval(np.minimum(x.lo, 0), np.maximum(x.hi, 0))
-        out, taps, per_group = len(w), w.shape[1] * w.shape[2], w.shape[3]
-        group = np.arange(out) // (out // a.group)
-        channels = group[:, None] * per_group + np.tile(np.arange(per_group), taps)[None, :]
-        rows = w.reshape(out, -1).astype(np.int64)
-        bias = graph.constant(node.inputs[2])
-        return linear.output_interval(node, linear.acc_interval(rows, bias, x, channels))
+        return linear.grouped_interval(graph, node, x)
 
     @staticmethod
     def channel_role(graph: Graph, node: Node) -> ChannelRole:

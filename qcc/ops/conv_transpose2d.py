@@ -52,6 +52,7 @@ class ConvTranspose2d(Op):
         spatial = len(b.shape(node.input[0])) - 2
         if spatial not in (1, 2):
             b.unsupported(f"convolution over {spatial} dimensions; 1 and 2 are supported")
+        window.check_batch(b, node)
         w = b.needs_constant(node.input[1], "the weights")
         attrs = _read_attrs(b, node, w.shape[2:])
         x = b.tensor(node.input[0])
@@ -105,12 +106,7 @@ class ConvTranspose2d(Op):
         if w.shape[1:3] != (1, 1) or a.strides != (1, 1) or any(a.pads):
             # An output is reached by some taps only; the others count as zero.
             x = Interval(np.minimum(x.lo, 0), np.maximum(x.hi, 0))
-        out, taps, per_group = len(w), w.shape[1] * w.shape[2], w.shape[3]
-        group = np.arange(out) // (out // a.group)
-        channels = group[:, None] * per_group + np.tile(np.arange(per_group), taps)[None, :]
-        rows = w.reshape(out, -1).astype(np.int64)
-        bias = graph.constant(node.inputs[2])
-        return linear.output_interval(node, linear.acc_interval(rows, bias, x, channels))
+        return linear.grouped_interval(graph, node, x)
 
     @staticmethod
     def channel_role(graph: Graph, node: Node) -> ChannelRole:

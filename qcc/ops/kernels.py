@@ -58,7 +58,6 @@ class CRescale:
         if shifts_only and not wide:
             wide = max(r.shift) > 31
         self.acc = "int64_t" if wide else "int32_t"
-        self.shift_only = shifts_only
         if shifts_only:
             self.form = "shift64" if wide else "shift32"
         else:

@@ -29,6 +29,9 @@ _LEAST_FACTOR = 2.0**-20
 """Accumulators finer than this part of an output step gain nothing: rounding each of N weights
 moves the output by at most N * 255 * 2**-21 steps. It matters for channels that are nearly dead."""
 
+_MOST_LEFT = 20
+"""A factor of 2**20 saturates 16 bits with every accumulator but 0: larger ones change nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -161,6 +164,8 @@ def _choose_step(least: float, unit: float, mode: ScaleMode) -> tuple[float, int
 
     In the shift modes the step absorbs the residue, so mult / 2**shift is step / unit exactly.
     """
+    if least / unit > 1 << _MOST_LEFT:
+        return least, 1, -_MOST_LEFT
     if mode == "fixed-point":
         return least, *arith.fixed_point(least / unit)
     if mode == "double-shift":
@@ -190,6 +195,22 @@ def output_interval(node: Node, acc: tuple[Int, Int]) -> Interval:
     """The bounds after rescale and clip: both are monotonic."""
     lo, hi = (arith.saturate(node.attrs.rescale.apply(v), *node.attrs.clip) for v in acc)
     return Interval(lo, hi)
+
+
+def grouped_interval(graph: Graph, node: Node, x: Interval) -> Interval:
+    """The bounds of a convolution's output, where every tap reads a value within *x*.
+
+    Args:
+        graph: the integer graph.
+        node: weights (out, height, width, in / group), ``attrs.group``.
+        x: per input channel, the zeros of the border included.
+    """
+    w = graph.constant(node.inputs[1]).astype(np.int64)
+    out, taps, per_group = len(w), w.shape[1] * w.shape[2], w.shape[3]
+    group = np.arange(out) // (out // node.attrs.group)
+    channels = group[:, None] * per_group + np.tile(np.arange(per_group), taps)[None, :]
+    acc = acc_interval(w.reshape(out, -1), graph.constant(node.inputs[2]), x, channels)
+    return output_interval(node, acc)
 
 
 # -- constant-channel elimination -----------------------------------------------------------------

@@ -22,6 +22,9 @@ from qcc.ops.base import Call, CArray, In, Interval, Op, Out
 from qcc.ops.examples import model
 from qcc.ops.kernels import instance
 
+_MAX_SIZE = 1 << 16
+"""The kernel's index tables are uint16_t."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attrs:
@@ -47,6 +50,8 @@ class ResizeNearest(Op):
                 f"from {list(x_shape)} to {list(y_shape)}; only the last axes of (N, C, L) and"
                 " (N, C, H, W) may change"
             )
+        if max(x_shape[2:]) > _MAX_SIZE:
+            b.unsupported(f"an axis of {max(x_shape[2:])} elements; up to {_MAX_SIZE} can change")
         maps = _index_maps(b, node)
         x = b.tensor(node.input[0])
         if len(x_shape) == 3:

@@ -154,8 +154,11 @@ def _exponentials(graph: Graph, node: Node, d: Int) -> Int:
 
 @functools.lru_cache(maxsize=64)
 def exp_table(x: Quant, narrow: bool) -> Int:
-    """round(F * exp(-d * s_x)) for every difference d of two values of x."""
-    d = np.arange(x.qtype.qmax - x.qtype.qmin + 1)
+    """round(F * exp(-d * s_x)) for every difference d of two numbers of as many bits as x has.
+
+    A symmetric format lacks the lowest of them, which an input could hold all the same.
+    """
+    d = np.arange(1 << x.qtype.bits)
     table = arith.round_half_up((_NARROW if narrow else _WIDE) * np.exp(-d * x.scalar))
     table.flags.writeable = False
     return table

@@ -84,11 +84,6 @@ class Transpose(Op):
             yield model(f"transpose_{name}", [relu, node], {"x0": shape}, ["y"])
 
 
-def permute_axes(perm: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-    """Where *axes* of T(v) = v.transpose(perm) lie in v."""
-    return tuple(perm[a] for a in axes)
-
-
 def along(perm: Sequence[int], values: Sequence[T]) -> tuple[T, ...]:
     """One value per axis of T(v) = v.transpose(perm), in the order of the axes of v."""
     return tuple(values[i] for i in inverse(perm))

@@ -45,6 +45,7 @@ def read(b: Builder, node: onnx.NodeProto, kernel: Sequence[int]) -> Window:
     auto_pad and ceil_mode end here, as explicit pads. With ceil_mode the bottom and right pads
     grow until the last window fits.
     """
+    check_batch(b, node)
     attrs = b.attributes(node)
     rank = len(kernel)
     strides = list(attrs.get("strides", [1] * rank))
@@ -73,6 +74,13 @@ def read(b: Builder, node: onnx.NodeProto, kernel: Sequence[int]) -> Window:
         (pads[0], pads[1], pads[2], pads[3]),
         (dilations[0], dilations[1]),
     )
+
+
+def check_batch(b: Builder, node: onnx.NodeProto) -> None:
+    """Refuse more than one image: the kernels have no loop over axis 0."""
+    shape = b.shape(node.input[0])
+    if shape[0] != 1:
+        b.unsupported(f"an input of shape {list(shape)}; a first axis (batch) of 1 is supported")
 
 
 def add_height(b: Builder, x: str) -> str:

@@ -14,7 +14,7 @@
  * @param[in]  x      [h][w][groups * cg]
  * @param[in]  wt     [groups * og][kh][kw][cg]
  * @param[in]  b      [groups * og], the rounding half included where the rescale is a shift
- * @param[in]  mult   multipliers, entry o * step
+ * @param[in]  mult   multipliers, entry o * step, or NULL
  * @param[in]  shift  right shifts, entry o * step
  * @param[out] y      [oh][ow][groups * og]
  */

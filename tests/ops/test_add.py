@@ -16,6 +16,7 @@ from qcc.ops.base import INFINITY
 from qcc.ops.broadcast import loops
 from qcc.ops.examples import model, normal
 from qcc.ops.ratio import FINE, multipliers
+from tests.build import compiled
 from tests.ops.elementwise_harness import (
     S8,
     S16,
@@ -224,3 +225,10 @@ def test_range(
 
 def test_range_of_a_difference() -> None:
     assert Add.range(Attrs(sign=-1), [(0.0, 1.0), (0.0, INFINITY)]) == (-INFINITY, 1.0)
+
+
+def test_a_sum_of_one_keeps_the_name_of_its_output() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Sum", ["r"], ["y"])]
+    done = compiled(model("sum", nodes, {"x": (1, 5)}, ["y"]))
+    assert [p.onnx_name for p in done.program.outputs] == ["y"]
+    assert [n.op for n in done.graph.nodes()] == ["unary"]

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from qcc import arith
 from qcc.config import Config
-from qcc.errors import QccError
+from qcc.errors import QccError, UnsupportedError
 from qcc.frontend.onnx_reader import read_onnx
 from qcc.ir import Array, Graph, Node, QType, Quant, Shape, Tensor
 from qcc.ops import OPS, copy_nd, pad, resize_nearest, transpose
@@ -235,6 +235,15 @@ def check_against_onnxruntime(proto: onnx.ModelProto) -> None:
     assert node.op == "resize_nearest"
     got = x[:, :, list(node.attrs.rows)][:, :, :, list(node.attrs.cols)]
     np.testing.assert_array_equal(got, want)
+
+
+def test_an_axis_too_long_for_the_index_tables_is_refused() -> None:
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")
+    scales = {"s": np.array([1, 1, 2], np.float32)}
+    nodes_of(model("long", [node], {"x": (1, 1, 1 << 16)}, ["y"], scales))
+    with pytest.raises(UnsupportedError) as caught:
+        nodes_of(model("long", [node], {"x": (1, 1, (1 << 16) + 1)}, ["y"], scales))
+    assert "65537 elements" in caught.value.hints[0]
 
 
 def test_a_crop_region_is_resized() -> None:

@@ -9,11 +9,13 @@ import onnx
 import pytest
 from onnx import helper
 
+from qcc.config import ScaleMode
 from qcc.errors import UnsupportedError
 from qcc.ir import Shape
 from qcc.ops.base import Interval
 from qcc.ops.dense import Dense
 from qcc.ops.examples import model, normal
+from tests.build import SANITIZE, check_on_host, compiled
 from tests.ops.kernel_harness import (
     Case,
     cases,
@@ -99,3 +101,23 @@ def test_an_addend_computed_at_run_time_is_refused() -> None:
     proto = model("m", [node], {"x": (2, 3), "c": (4,)}, ["y"], {"w": normal((3, 4))})
     with pytest.raises(UnsupportedError, match="the addend"):
         read(proto)
+
+
+@pytest.mark.parametrize("mode", ["single-shift", "double-shift", "fixed-point"])
+@pytest.mark.parametrize("size", [1e5, 1e8, 1e20])
+def test_weights_far_beyond_a_clip_saturate_it(
+    mode: ScaleMode, size: float, tmp_path: Path
+) -> None:
+    """The factor to the output's scale has no multiplier of 31 bits."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Clip", ["m", "lo", "hi"], ["y"]),
+    ]
+    constants = {
+        "w": normal((8, 4)) * np.float32(size),
+        "lo": np.array(-1e-3, np.float32),
+        "hi": np.array(1e-3, np.float32),
+    }
+    done = compiled(model("saturating", nodes, {"x": (1, 8)}, ["y"], constants), scale=mode)
+    assert done.sqnr_db["y"] > 40
+    assert "bit-exact" in check_on_host(done, tmp_path / "out", flags=["-O1", *SANITIZE])

@@ -235,3 +235,28 @@ def test_channels_pass_unless_they_are_reduced() -> None:
     node.attrs = ReduceMean.permute(node.attrs, (0, 3, 1, 2), 4)
     assert node.attrs.axes == (1, 2)
     assert OPS["reduce_mean"].channel_role(space, node) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "weights"),
+    [
+        ("MaxPool", {"kernel_shape": [2, 2]}, None),
+        ("GlobalMaxPool", {}, None),
+        ("AveragePool", {"kernel_shape": [2, 2]}, None),
+        ("Conv", {}, (5, 3, 3, 3)),
+        ("ConvTranspose", {}, (3, 2, 3, 3)),
+    ],
+)
+def test_several_images_at_once_are_refused(
+    op: str, attrs: dict[str, Any], weights: Shape | None
+) -> None:
+    """The kernels read one: a batch that a Reshape makes inside the model is refused."""
+    constants = {"s": np.array([2, 3, 4, 4], np.int64)}
+    if weights is not None:
+        constants["w"] = np.ones(weights, np.float32)
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["r"]),
+        helper.make_node(op, ["r", "w"] if weights else ["r"], ["y"], **attrs),
+    ]
+    with pytest.raises(UnsupportedError, match="batch"):
+        read(model("batch", nodes, {"x": (1, 6, 4, 4)}, ["y"], constants))

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 from qcc.ir import Array, Int, QType, Quant, Shape
+from qcc.ops.base import CArray
 from qcc.ops.examples import model
 from qcc.ops.softmax import Attrs, Softmax, is_narrow
 from tests.ops.elementwise_harness import (
@@ -154,3 +155,12 @@ def test_sixteen_bits_in_and_eight_out() -> None:
     case = _layer((1, 10), 1, Quant(S16, 1e-3), 8)
     (call,) = Softmax.calls(case.graph, case.node)
     assert call.kernel.header == "qcc_softmax16.h"
+
+
+def test_the_number_that_a_symmetric_format_lacks_stays_inside_the_table() -> None:
+    case = _layer((1, 3), 1, Quant(S8, 0.05), 8)
+    x = np.array([[[-128, 127, 0]]], np.int64)
+    assert Softmax.run_int(case.graph, case.node, [x]).tolist() == [[[0, 255, 0]]]
+    (call,) = Softmax.calls(case.graph, case.node)
+    (table,) = (a for a in call.args if isinstance(a, CArray))
+    assert table.data.size == 256
