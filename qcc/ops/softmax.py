@@ -158,7 +158,7 @@ def exp_table(x: Quant, narrow: bool) -> Int:
 
     A symmetric format lacks the lowest of them, which an input could hold all the same.
     """
-    d = np.arange(1 << x.qtype.bits)
+    d = np.arange(1 << max(x.qtype.bits, 2))  # -1 and +1 are two apart
     table = arith.round_half_up((_NARROW if narrow else _WIDE) * np.exp(-d * x.scalar))
     table.flags.writeable = False
     return table

@@ -77,9 +77,12 @@ def read(b: Builder, node: onnx.NodeProto, kernel: Sequence[int]) -> Window:
 
 
 def check_batch(b: Builder, node: onnx.NodeProto) -> None:
-    """Refuse more than one image: the kernels have no loop over axis 0."""
-    shape = b.shape(node.input[0])
-    if shape[0] != 1:
+    """Refuse several images: the kernels have no loop over axis 0.
+
+    Where they come in through an input, the frontend says so, and which option helps.
+    """
+    shape, inputs = b.shape(node.input[0]), map(b.graph.shape, b.graph.inputs)
+    if shape[0] != 1 and not any(len(x) > 1 and x[0] != 1 for x in inputs):
         b.unsupported(f"an input of shape {list(shape)}; a first axis (batch) of 1 is supported")
 
 
