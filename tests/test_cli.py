@@ -576,8 +576,8 @@ def test_a_file_says_what_options_say(config: Callable[[str], Path]) -> None:
          "--mean", "-0.5", "1", "--std", "2", "--name", "net", "--bits", "W8A8", "--scale",
          "double-shift", "--threshold", "percentile", "--percentile", "99.5", "--per-layer",
          "--keep-constant-channels", "--keep-biases", "--optimize", "speed",
-         "--shape", "x=1,3,4,4", "--shape", "y=z=1,2", "--force", "--json", "--dump-ir", f"{folder}/ir", "--stop-after", "quantize",
-         "-v"]
+         "--shape", "x=1,3,4,4", "--shape", "y=z=1,2", "--force", "--json", "--dump-ir",
+         f"{folder}/ir", "--stop-after", "quantize", "-v"]
     )  # fmt: skip
     assert typed.config.shapes == {"x": (1, 3, 4, 4), "y=z": (1, 2)}
     assert typed.config.mean == (-0.5, 1.0)
