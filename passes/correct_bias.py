@@ -16,10 +16,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qcc.arith import Rescale, quantize, round_half_up
+from qcc.arith import Rescale, round_half_up
 from qcc.ir import Array, Graph, Int, Node
 from qcc.ops import OPS
 from qcc.passes.fold_batchnorm import LINEAR
+from qcc.reference import quantize_tensor
 
 _IDENTITY = Rescale("single-shift", (1,), (0,))
 _UNCLIPPED = (-(1 << 62), 1 << 62)
@@ -37,8 +38,7 @@ def correct_bias(graph: Graph, source: Graph, real: Mapping[str, Array]) -> int:
         t.name: t.data.astype(np.int64) for t in graph.tensors() if t.data is not None
     }
     for name in graph.inputs:
-        q = graph.quant(name)
-        values[name] = quantize(real[name], q.scalar, q.qtype, q.zero_point)
+        values[name] = quantize_tensor(graph, name, real[name])
     nodes = list(graph.nodes())
     last = {x: i for i, node in enumerate(nodes) for x in node.inputs}
     changes = 0

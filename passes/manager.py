@@ -66,12 +66,11 @@ def run_passes(
             raise Stopped
 
 
-def check_stop_after(passes: Sequence[Pass], config: Config) -> None:
+def check_stop_after(names: Sequence[str], config: Config) -> None:
     """Refuse an unknown ``--stop-after``.
 
     Raises:
         UsageError: listing the passes.
     """
-    names = [p.name for p in passes]
     if config.stop_after is not None and config.stop_after not in names:
         raise UsageError(f"--stop-after {config.stop_after}: the passes are {', '.join(names)}")

@@ -171,10 +171,10 @@ def _write(done: Compilation, out: Path, signals: _Signals) -> dict[str, Any]:
 
 
 def _check_stop_after(options: CompileOptions) -> None:
-    from qcc.passes.manager import Pass, check_stop_after
+    from qcc.passes.manager import check_stop_after
     from qcc.passes.pipeline import NAMES
 
-    check_stop_after([Pass(name, lambda g, c: 0) for name in NAMES], options.config)
+    check_stop_after(NAMES, options.config)
 
 
 def _check_dump(folder: Path | None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from qcc import arith, reference
+from qcc import reference
 from qcc.codegen.emit import emit_model, model_sources
 from qcc.codegen.lower import lower, totals
 from qcc.codegen.manifest import manifest_text
@@ -34,7 +34,7 @@ from qcc.frontend.synthetic import input_shapes, synthetic_samples
 from qcc.graph_file import REFERENCE, save_graph
 from qcc.ir import Array, Graph, Int
 from qcc.ops import OPS
-from qcc.passes.manager import Observer, Pass, check_stop_after, run_passes
+from qcc.passes.manager import Observer, check_stop_after, run_passes
 from qcc.passes.observe import float_values, observe, source_names
 from qcc.passes.pipeline import FLOAT, NAMES, SHRINK, integer_passes
 
@@ -102,7 +102,7 @@ def compile_proto(
 ) -> Compilation:
     """Compile a checked model; *watch* sees the graph as it was read and after every pass."""
     target, name = resolve(config.target), model_name(config.name or "model")
-    check_stop_after([Pass(n, lambda g, c: 0) for n in NAMES], config)
+    check_stop_after(NAMES, config)
     graph = read_onnx(proto, name, config.shapes)
     if watch:
         watch("read", graph, 0)
@@ -114,7 +114,9 @@ def compile_proto(
     source = copy.deepcopy(graph)
     run_passes(graph, integer_passes(stats, source, real), config, watch)
     few = {tensor: x[:SQNR_SAMPLES] for tensor, x in real.items()}
-    integers = {tensor: _quantized(graph, tensor, few[tensor]) for tensor in graph.inputs}
+    integers = {
+        tensor: reference.quantize_tensor(graph, tensor, few[tensor]) for tensor in graph.inputs
+    }
     values = reference.run_int(graph, integers, keep=_activations(graph))
     sqnr, before = _sqnr(graph, few, values), totals(graph)
     run_passes(graph, SHRINK, config, watch)
@@ -167,11 +169,6 @@ def _float_values(
     return kept
 
 
-def _quantized(graph: Graph, name: str, real: Array) -> Int:
-    q = graph.quant(name)
-    return arith.quantize(real, q.scalar, q.qtype, q.zero_point)
-
-
 def _sqnr(graph: Graph, real: Mapping[str, Array], values: Mapping[str, Int]) -> dict[str, float]:
     """Per tensor, 10 log10(signal power / noise power) over the samples."""
     out: dict[str, float] = {}
@@ -198,7 +195,7 @@ def _vectors(graph: Graph, program: Program, config: Config, real: Mapping[str, 
     rng = np.random.default_rng(0)
     inputs: dict[str, Int] = {}
     for name in graph.inputs:
-        x, q = _quantized(graph, name, real[name][:count]), graph.quant(name).qtype
+        x, q = reference.quantize_tensor(graph, name, real[name][:count]), graph.quant(name).qtype
         noise = rng.integers(q.qmin, q.qmax + 1, (1, *x.shape[1:]))
         inputs[name] = np.concatenate([x, noise])
     keep = [layer.output_tensor for layer in program.layers]

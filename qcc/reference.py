@@ -96,10 +96,15 @@ def quantize_inputs(graph: Graph, real: Mapping[str, Array]) -> dict[str, Int]:
     for name in graph.inputs:
         tensor = graph.tensor(name)
         assert tensor.origin is not None
-        quant = graph.quant(name)
         x = to_memory(real[tensor.origin.name], tensor.origin.perm)
-        out[name] = quantize(x, quant.scalar, quant.qtype, quant.zero_point)
+        out[name] = quantize_tensor(graph, name, x)
     return out
+
+
+def quantize_tensor(graph: Graph, name: str, real: Array) -> Int:
+    """Values of the activation *name* as integers of its format."""
+    q = graph.quant(name)
+    return quantize(real, q.scalar, q.qtype, q.zero_point)
 
 
 def to_memory(x: Array, perm: Sequence[int]) -> Array:

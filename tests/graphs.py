@@ -11,6 +11,7 @@ from onnx import helper
 
 from qcc.config import Config
 from qcc.frontend.onnx_reader import read_onnx
+from qcc.frontend.synthetic import input_shapes
 from qcc.ir import Array, Graph, Shape
 from qcc.ops.examples import model, normal
 from qcc.passes.eliminate_identities import eliminate_identities
@@ -50,15 +51,13 @@ def ops(graph: Graph) -> list[str]:
     return [n.op for n in graph.nodes()]
 
 
-def float_outputs(graph: Graph, seed: int = 0, samples: int = 3) -> list[Array]:
-    """Outputs in ONNX layout for normal inputs, each (samples, *ONNX shape)."""
+def outputs_for(graph: Graph, samples: Mapping[str, Array]) -> list[Array]:
+    """Float outputs (N, *ONNX shape) for *samples*: ONNX input name -> (N, *ONNX shape)."""
     feeds: dict[str, Array] = {}
     for name in graph.inputs:
-        t = graph.tensor(name)
-        assert t.origin is not None
-        back = np.argsort(t.origin.perm)
-        x = normal((samples, *(t.shape[int(i)] for i in back)), seed)
-        feeds[name] = to_memory(x, t.origin.perm)
+        origin = graph.tensor(name).origin
+        assert origin is not None
+        feeds[name] = to_memory(samples[origin.name], origin.perm)
     values = run_float(graph, feeds, keep=graph.outputs)
     outputs = []
     for name in graph.outputs:
@@ -66,6 +65,12 @@ def float_outputs(graph: Graph, seed: int = 0, samples: int = 3) -> list[Array]:
         assert origin is not None
         outputs.append(to_onnx(values[name], origin.perm))
     return outputs
+
+
+def float_outputs(graph: Graph, seed: int = 0, samples: int = 3) -> list[Array]:
+    """Outputs in ONNX layout for normal inputs, each (samples, *ONNX shape)."""
+    shapes = input_shapes(graph)
+    return outputs_for(graph, {n: normal((samples, *s), seed) for n, s in shapes.items()})
 
 
 def apply_checked(graph: Graph, rewrite: PassFunction, config: Config = CONFIG) -> int:

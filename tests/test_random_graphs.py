@@ -21,12 +21,11 @@ from qcc.errors import PassError, QccError
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import check_model
 from qcc.frontend.onnx_reader import read_onnx
-from qcc.ir import Array, Graph, Int
+from qcc.ir import Array, Int
 from qcc.passes.manager import run_passes
 from qcc.passes.pipeline import FLOAT
-from qcc.reference import run_float, to_memory, to_onnx
 from tests.build import SANITIZE, calibration, check_on_host, compiled
-from tests.graphs import CONFIG
+from tests.graphs import CONFIG, outputs_for
 from tests.random_graphs import random_model
 
 
@@ -66,21 +65,6 @@ def options_of(seed: int) -> dict[str, Any]:
     return options
 
 
-def float_outputs(graph: Graph, samples: dict[str, Array]) -> list[Array]:
-    feeds: dict[str, Array] = {}
-    for name in graph.inputs:
-        origin = graph.tensor(name).origin
-        assert origin is not None
-        feeds[name] = to_memory(samples[origin.name], origin.perm)
-    values = run_float(graph, feeds, keep=graph.outputs)
-    found = []
-    for name in graph.outputs:
-        origin = graph.tensor(name).origin
-        assert origin is not None
-        found.append(to_onnx(values[name], origin.perm))
-    return found
-
-
 def check_float(proto: onnx.ModelProto, samples: dict[str, Array]) -> None:
     """The graph after the float passes computes what onnxruntime does."""
     names = [o.name for o in proto.graph.output]
@@ -88,7 +72,7 @@ def check_float(proto: onnx.ModelProto, samples: dict[str, Array]) -> None:
     rows = [model.run({k: v[i] for k, v in samples.items()}) for i in range(4)]
     graph = read_onnx(proto, "m")
     run_passes(graph, FLOAT, CONFIG)
-    found = float_outputs(graph, {k: v[:4] for k, v in samples.items()})
+    found = outputs_for(graph, {k: v[:4] for k, v in samples.items()})
     for name, got in zip(names, found, strict=True):
         want = np.stack([r[name] for r in rows])
         peak = max(1e-6, float(np.abs(want).max()))

@@ -13,13 +13,11 @@ from qcc.codegen.purity import check_purity, preprocess
 from qcc.config import ScaleMode
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.onnx_reader import read_onnx
-from qcc.ir import Array, Graph
 from qcc.ops import OPS
 from qcc.passes.manager import run_passes
 from qcc.passes.pipeline import FLOAT
-from qcc.reference import run_float, to_memory, to_onnx
 from tests.build import SANITIZE, calibration, check_on_host, compiled
-from tests.graphs import CONFIG
+from tests.graphs import CONFIG, outputs_for
 
 EXAMPLES = [m for op in OPS.values() for m in op.examples()]
 MODELS = {m.graph.name: m for m in EXAMPLES}
@@ -29,21 +27,6 @@ MODES: tuple[ScaleMode, ...] = ("single-shift", "double-shift", "fixed-point")
 @pytest.fixture(params=sorted(MODELS))
 def proto(request: pytest.FixtureRequest) -> onnx.ModelProto:
     return MODELS[str(request.param)]
-
-
-def float_outputs(graph: Graph, samples: dict[str, Array]) -> list[Array]:
-    feeds: dict[str, Array] = {}
-    for name in graph.inputs:
-        origin = graph.tensor(name).origin
-        assert origin is not None
-        feeds[name] = to_memory(samples[origin.name], origin.perm)
-    values = run_float(graph, feeds, keep=graph.outputs)
-    found = []
-    for name in graph.outputs:
-        origin = graph.tensor(name).origin
-        assert origin is not None
-        found.append(to_onnx(values[name], origin.perm))
-    return found
 
 
 def test_example_names_are_unique() -> None:
@@ -63,10 +46,10 @@ def test_float_matches_onnxruntime_before_and_after_the_passes(proto: onnx.Model
     rows = [model.run({k: v[i] for k, v in samples.items()}) for i in range(3)]
     want = [np.stack([r[n] for r in rows]) for n in names]
     graph = read_onnx(proto, "m")
-    for got, expected in zip(float_outputs(graph, samples), want, strict=True):
+    for got, expected in zip(outputs_for(graph, samples), want, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     run_passes(graph, FLOAT, CONFIG)
-    for got, expected in zip(float_outputs(graph, samples), want, strict=True):
+    for got, expected in zip(outputs_for(graph, samples), want, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
