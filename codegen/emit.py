@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from qcc import __version__
-from qcc.codegen.lower import ctype_bytes, tables
 from qcc.codegen.program import Layer, Program
 from qcc.codegen.render import c_array, render
+from qcc.codegen.tables import ctype_bytes, tables
 from qcc.codegen.target import Target
 from qcc.ir import QType, Shape
-from qcc.ops.base import Arg, Call, CArray, In, Kernel, Out
+from qcc.ops.base import Arg, Call, CArray, In, Kernel, Out, Scratch
 
-INCLUDE = Path(str(files("qcc.runtime_c"))) / "include"
+_RUNTIME = Path(str(files("qcc.runtime_c")))
+_INCLUDE = re.compile(r'^#include "(qcc_\w+\.h)"', re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,29 @@ def emit_model(program: Program, target: Target) -> dict[str, str]:
         ),
         f"{program.name}_float.h": render("float.h.j2", name=program.name, **ports),
     }
-    for header in ("qcc_arith.h", *dict.fromkeys(k.header for k in kernels)):
-        out[header] = (INCLUDE / header).read_text()
+    return out | kernel_headers(("qcc_arith.h", *(k.header for k in kernels)))
+
+
+def kernel_headers(names: Iterable[str]) -> dict[str, str]:
+    """The text of the run-time headers *names* and of all that they include, by name."""
+    out: dict[str, str] = {}
+    wanted = list(names)
+    while wanted:
+        name = wanted.pop(0)
+        if name not in out:
+            out[name] = _runtime_headers()[name].read_text(encoding="utf-8")
+            wanted += _INCLUDE.findall(out[name])
     return out
+
+
+@cache
+def _runtime_headers() -> dict[str, Path]:
+    """Every header of runtime_c by name: names are unique, because OUT is one folder."""
+    paths = [*_RUNTIME.glob("include/*.h"), *_RUNTIME.glob("isa/*/*.h")]
+    found = {path.name: path for path in sorted(paths)}
+    if len(found) != len(paths):
+        raise ValueError("two headers of runtime_c have the same name")
+    return found
 
 
 def model_sources(program: Program) -> tuple[str, ...]:
@@ -117,6 +140,10 @@ def _used_inputs(layer: Layer) -> list[int]:
     return sorted({a.index for c in layer.calls for a in c.args if isinstance(a, In)})
 
 
+def _uses_scratch(layer: Layer) -> bool:
+    return any(isinstance(a, Scratch) for c in layer.calls for a in c.args)
+
+
 def _function(program: Program, layer: Layer) -> _Function:
     names = _input_names(len(layer.inputs))
     used = _used_inputs(layer)
@@ -125,6 +152,8 @@ def _function(program: Program, layer: Layer) -> _Function:
     )
     params = [f"const {p.ctype} *{p.name}" for p in inputs]
     params.append(f"{layer.output_type.ctype} *y")
+    if _uses_scratch(layer):
+        params.append("void *scratch")
     calls = tuple(_call(program, layer, call, names) for call in layer.calls)
     return _Function(layer, inputs, ", ".join(params), calls)
 
@@ -135,6 +164,8 @@ def _call(program: Program, layer: Layer, call: Call, names: list[str]) -> str:
             return names[arg.index]
         if isinstance(arg, Out):
             return "y"
+        if isinstance(arg, Scratch):
+            return "scratch"
         if isinstance(arg, CArray):
             return _table_name(program, layer, arg)
         return str(arg)
@@ -156,6 +187,8 @@ def _wrap(head: str, args: list[str], width: int = 108) -> str:
 
 def _run(layer: Layer) -> _Run:
     args = [layer.inputs[i] for i in _used_inputs(layer)] + [layer.output]
+    if _uses_scratch(layer):
+        args.append(layer.scratch)
     return _Run(layer, ", ".join(args), _bytes(layer.output_shape, layer.output_type))
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcc.builder import NHWC
 from qcc.codegen.memory import Item, plan
 from qcc.codegen.names import MAX_IDENTIFIER, c_identifier, unique
 from qcc.codegen.program import Buffer, Layer, Port, Program
+from qcc.codegen.tables import table_bytes, tables
+from qcc.codegen.variants import Variant
 from qcc.ir import Graph, Node
 from qcc.ops import OPS
-from qcc.ops.base import Call, CArray
+from qcc.ops.base import Call
 
 ARENA_ALIGN = 8
 """Alignment of the arena and of every buffer in it: enough for any element type."""
@@ -37,12 +39,19 @@ class Before:
     weight_bytes: int
 
 
-def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[str]) -> Program:
-    """The program of a quantized *graph*, with C prefix *name*."""
+def lower(
+    graph: Graph,
+    name: str,
+    title: str,
+    before: Before,
+    notes: Sequence[str],
+    variants: Mapping[str, Variant],
+) -> Program:
+    """The program of a quantized *graph*, C prefix *name*, its layers computed by *variants*."""
     nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
     roots = _storage_roots(graph)
     ports = _ports(graph, name)
-    placed, arena, bound = _place(graph, nodes, roots)
+    placed, arena, bound = _place(graph, nodes, roots, variants)
     where = {p_tensor: port.name for p_tensor, port in ports.items()}
     offsets = {b.tensor: b.offset for b in placed}
 
@@ -56,12 +65,13 @@ def lower(graph: Graph, name: str, title: str, before: Before, notes: Sequence[s
             return f"&a[{offsets[root]}]"
         return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
 
-    calls = [OPS[n.op].calls(graph, n) for n in nodes]
+    chosen = [variants[n.name] for n in nodes]
+    calls = [v.calls for v in chosen]
     c_names = _layer_names(name, nodes, calls, [p.name for p in ports.values()])
     layers = tuple(
-        _layer(graph, i, n, c, k, [pointer(t, False) for t in graph.activations(n)],
-               pointer(n.output, True))
-        for i, (n, c, k) in enumerate(zip(nodes, c_names, calls, strict=True))
+        _layer(graph, i, n, c, v, [pointer(t, False) for t in graph.activations(n)],
+               pointer(n.output, True), offsets.get(scratch_name(n)))
+        for i, (n, c, v) in enumerate(zip(nodes, c_names, chosen, strict=True))
     )  # fmt: skip
     return Program(
         name=name,
@@ -86,7 +96,7 @@ def totals(graph: Graph) -> Before:
     return Before(
         sum(OPS[n.op].macs(graph, n) for n in nodes),
         sum(_parameters(graph, n) for n in nodes),
-        sum(_table_bytes(OPS[n.op].calls(graph, n)) for n in nodes),
+        sum(table_bytes(OPS[n.op].calls(graph, n)) for n in nodes),
     )
 
 
@@ -133,25 +143,6 @@ def _claims(c_name: str, suffixes: Sequence[str]) -> set[str]:
 
 def _parameters(graph: Graph, node: Node) -> int:
     return sum(graph.tensor(t).size for t in node.inputs if graph.is_constant(t))
-
-
-def tables(calls: Sequence[Call]) -> list[CArray]:
-    """The constant tables of a layer, each once."""
-    found: dict[str, CArray] = {}
-    for call in calls:
-        for arg in call.args:
-            if isinstance(arg, CArray):
-                found.setdefault(arg.suffix, arg)
-    return list(found.values())
-
-
-def _table_bytes(calls: Sequence[Call]) -> int:
-    return sum(int(t.data.size) * ctype_bytes(t.ctype) for t in tables(calls))
-
-
-def ctype_bytes(ctype: str) -> int:
-    """``int16_t`` -> 2."""
-    return int("".join(c for c in ctype if c.isdigit())) // 8
 
 
 # -- storage --------------------------------------------------------------------------------------
@@ -221,7 +212,14 @@ def _layout(graph: Graph, tensor: str, perm: Sequence[int]) -> str:
     return "onnx" if identity else f"onnx axes {list(perm)}"
 
 
-def _place(graph: Graph, nodes: list[Node], roots: dict[str, str]) -> tuple[list[Buffer], int, int]:
+def scratch_name(node: Node) -> str:
+    """The memory plan's name for the scratch memory of *node*."""
+    return f"{node.name} (scratch)"
+
+
+def _place(
+    graph: Graph, nodes: list[Node], roots: dict[str, str], variants: Mapping[str, Variant]
+) -> tuple[list[Buffer], int, int]:
     """(buffers in the arena, its size, the lower bound of its size)."""
     outside = {roots[t] for t in (*graph.inputs, *graph.outputs)}
     first: dict[str, int] = {}
@@ -243,6 +241,11 @@ def _place(graph: Graph, nodes: list[Node], roots: dict[str, str]) -> tuple[list
     items = [
         item if item.inplace_of in known else Item(item.name, item.bytes, item.first, item.last)
         for item in items
+    ]
+    items += [
+        Item(scratch_name(node), variants[node.name].scratch, i, i)
+        for i, node in enumerate(nodes)
+        if variants[node.name].scratch
     ]
     done = plan(items, ARENA_ALIGN)
     buffers = [
@@ -280,10 +283,12 @@ def _layer(
     index: int,
     node: Node,
     c_name: str,
-    calls: tuple[Call, ...],
+    variant: Variant,
     inputs: list[str],
     output: str,
+    scratch: int | None,
 ) -> Layer:
+    calls = variant.calls
     rescale = getattr(node.attrs, "rescale", None)
     weights = [graph.quant(t).qtype.bits for t in node.inputs[1:2] if graph.is_constant(t)]
     return Layer(
@@ -302,7 +307,7 @@ def _layer(
         output_tensor=node.output,
         scale=graph.quant(node.output).scalar,
         macs=OPS[node.op].macs(graph, node),
-        weight_bytes=_table_bytes(calls),
+        weight_bytes=table_bytes(calls),
         weight_bits=weights[0] if weights else None,
         parameters=_parameters(graph, node),
         scale_mode=rescale.mode if rescale else None,
@@ -310,4 +315,9 @@ def _layer(
         multiplier=rescale.collapsed().mult if rescale else None,
         acc_bound=getattr(node.attrs, "acc_bound", None) or None,
         zero_point=graph.quant(node.output).zero_point,
+        kernel=variant.kernel,
+        why=variant.why,
+        instructions=variant.instructions,
+        scratch_bytes=variant.scratch,
+        scratch="NULL" if scratch is None else f"(void *)&a[{scratch}]",
     )

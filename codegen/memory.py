@@ -1,40 +1,69 @@
-"""The memory plan: offsets of tensors in one arena, so that none overlaps another while both live.
+"""The memory plan: offsets of tensors in one arena, so that none spoils another while both live.
 
-Tensors that share their bytes (views, in-place operators) become one block first. Blocks are then
-placed one after the other at the lowest offset that is free over their whole life. Which order is
-best is found by several rules and a bounded, seeded search around the best; it stops at the lower
-bound, the most bytes that live at once, which proves the plan optimal. First-fit in the right
-order is always optimal (the order of the offsets of an optimal plan is such an order), so nothing
-is lost by searching orders only.
+Items that are views of one another become one block of bytes first. Two blocks that live at the
+same time are disjoint, except where a layer may write its output over an input that it reads for
+the last time: then the input has to begin at least *lead* bytes above the output, and may overlap
+it. Either way each pair has two clearances, one for either order of the two in the arena, and a
+plan is small where blocks lie as deep as the clearances let them.
+
+Blocks are placed one after the other at the lowest offset that is free over their whole life.
+Which order is best is found by several rules, an exact search where there are few blocks, and else
+a bounded, seeded search around the best. First-fit in the right order is always optimal (the order
+of the offsets of an optimal plan is such an order), so nothing is lost by searching orders only.
+Every plan comes with a lower bound: the most bytes that live at any one step, overlaps counted
+once as far as their leads allow; or the plan's own size where the exact search has proved it.
 """
 
 from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _WORK = 1_000_000
 """Blocks and neighbours that the search looks at before it gives up: well under a second."""
 
+_EXACT_BLOCKS = 16
+"""The exact search is tried for at most so many blocks, ..."""
+
+_EXACT_WORK = 2_000_000
+"""... and given up after looking at so many blocks and neighbours: a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """An item may lie over *other*, which the step that writes the item reads last.
+
+    The layer writes upwards and is so far behind its reading that nothing is lost as long as
+    ``offset(other) >= offset(item) + lead``. 0 for an elementwise layer; a 1x1 convolution that
+    makes OC bytes of C at N pixels has ``max(0, N * (OC - C))``.
+    """
+
+    other: str
+    lead: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A tensor: live from step *first*, which writes it, to step *last*, which reads it last.
+    """Bytes that live from step *first*, which writes them, to step *last*, which reads them last.
+
+    A layer's scratch memory is an item with one step.
 
     Attributes:
-        inplace_of: a tensor that dies at step *first* and may be overwritten by this one. The
-            planner does so where it can; the caller has made sure that the kernel allows it.
-        alias_of: a tensor whose very bytes this one is (a view): the same offset in any case.
+        overlaps: what this item may lie over in part or whole, where it dies at step *first* and
+            began before; other entries have no effect.
+        alias_of: an item that this one is a view of: its bytes lie inside the other's, *at* bytes
+            from its beginning. All views of one item are one block, which lives as long as any.
     """
 
     name: str
     bytes: int
     first: int
     last: int
-    inplace_of: str | None = None
+    overlaps: tuple[Overlap, ...] = ()
     alias_of: str | None = None
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,72 +71,80 @@ class Plan:
     """Where everything goes.
 
     Attributes:
-        offsets: of every item, multiples of the alignment.
+        offsets: of every item, multiples of the alignment but for views that begin inside.
         total_bytes: size of the arena, a multiple of the alignment.
-        bound: most bytes that live at once, sizes rounded up to the alignment, in-place pairs
-            counted once: no plan has a smaller total.
+        bound: proved: no plan for these items has a smaller total.
     """
 
     offsets: Mapping[str, int]
     total_bytes: int
     bound: int
 
-
-@dataclass(slots=True)
-class _Segment:
-    """One or several tensors that are the same bytes."""
-
-    names: list[str]
-    bytes: int
-    first: int
-    last: int
+    @property
+    def gap(self) -> int:
+        """Bytes by which the plan may be above the best one; 0: proved optimal."""
+        return self.total_bytes - self.bound
 
 
 @dataclass(slots=True)
 class _Block:
-    """Segments at one offset, each overwriting the one before it: next.first == this.last."""
+    """One or several items that are the same bytes: (item, where in the block it begins).
 
-    segments: list[_Segment]
+    Attributes:
+        under: (block that this one may lie under, lead), see ``Overlap``.
+        neighbours: (other block, clearance above it, clearance below it): of two blocks that live
+            together, this one's offset is at least the first more, or the second less.
+    """
+
+    members: list[tuple[Item, int]] = field(default_factory=list[tuple[Item, int]])
+    bytes: int = 0
+    first: int = 0
+    last: int = 0
+    under: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     neighbours: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
-    """(other block, bytes to leave when above the other, bytes to leave when below it)."""
-
-    @property
-    def first(self) -> int:
-        return self.segments[0].first
-
-    @property
-    def last(self) -> int:
-        return self.segments[-1].last
-
-    @property
-    def bytes(self) -> int:
-        return max(s.bytes for s in self.segments)
 
     @property
     def area(self) -> int:
-        return sum(s.bytes * (s.last - s.first + 1) for s in self.segments)
+        return self.bytes * (self.last - self.first + 1)
 
 
 def plan(items: Sequence[Item], align: int) -> Plan:
     """Offsets for *items* in one arena.
 
     Args:
-        items: names are unique; of several in-place candidates for one tensor the first wins.
+        items: names are unique.
         align: every offset is a multiple of it.
 
     Raises:
         ValueError: for items that contradict themselves or name unknown ones.
     """
     _check(items, align)
-    blocks = _blocks(_segments(items, align), items)
+    blocks = _blocks(items, align)
+    _find_overlaps(blocks, align)
     _find_neighbours(blocks)
-    bound = _bound(blocks)
-    placed, total = _search(blocks, bound)
+    placed, total, bound = _search(blocks, _bound(blocks))
     offsets = {item.name: 0 for item in items}  # items without bytes stay there
     for block, offset in zip(blocks, placed, strict=True):
-        for segment in block.segments:
-            offsets.update((name, offset) for name in segment.names)
+        offsets.update((item.name, offset + at) for item, at in block.members)
     return Plan(offsets, total, bound)
+
+
+def shared_bytes(output: int, inputs: Iterable[tuple[int, int]]) -> int:
+    """The most bytes that an output of *output* bytes can have in common with its inputs.
+
+    Args:
+        inputs: (bytes, lead) of those that it may lie over. They do not overlap each other, and
+            each lies at least its lead above the output: intervals with earliest beginnings and
+            a common end, which are covered best from the earliest on.
+    """
+    end = covered = 0
+    for lead, size in sorted((lead, size) for size, lead in inputs):
+        start = max(end, lead)
+        end = min(start + size, output)
+        if end <= start:
+            break
+        covered += end - start
+    return covered
 
 
 def _check(items: Sequence[Item], align: int) -> None:
@@ -119,85 +156,91 @@ def _check(items: Sequence[Item], align: int) -> None:
     for item in items:
         if item.bytes < 0 or item.first > item.last:
             raise ValueError(f"item {item.name!r}: {item.bytes} bytes, {item.first}..{item.last}")
-        for other in (item.inplace_of, item.alias_of):
-            if other is not None and (other not in names or other == item.name):
+        if item.at < 0 or (item.at and item.alias_of is None):
+            raise ValueError(f"item {item.name!r}: {item.at} bytes into {item.alias_of!r}")
+        others = [o.other for o in item.overlaps] + ([item.alias_of] if item.alias_of else [])
+        for other in others:
+            if other not in names or other == item.name:
                 raise ValueError(f"item {item.name!r}: shares with {other!r}, which is no other")
+        if len({o.other for o in item.overlaps}) != len(item.overlaps):
+            raise ValueError(f"item {item.name!r}: overlaps the same item twice")
+        if any(o.lead < 0 for o in item.overlaps):
+            raise ValueError(f"item {item.name!r}: a negative lead")
 
 
-def _segments(items: Sequence[Item], align: int) -> dict[str, _Segment]:
-    """Item name -> the segment it is part of; items without bytes are left out."""
+def _blocks(items: Sequence[Item], align: int) -> list[_Block]:
+    """Items with all their views; blocks without bytes are left out."""
     by_name = {item.name: item for item in items}
-    segments: dict[str, _Segment] = {}
+    blocks: dict[str, _Block] = {}
     for item in items:
-        root, seen = item, {item.name}
+        root, at, seen = item, 0, {item.name}
         while root.alias_of is not None:
-            root = by_name[root.alias_of]
+            root, at = by_name[root.alias_of], at + root.at
             if root.name in seen:
                 raise ValueError(f"item {item.name!r} is a view of itself")
             seen.add(root.name)
-        size = -(-item.bytes // align) * align
-        segment = segments.setdefault(root.name, _Segment([], size, item.first, item.last))
-        segment.names.append(item.name)
-        segment.bytes = max(segment.bytes, size)
-        segment.first = min(segment.first, item.first)
-        segment.last = max(segment.last, item.last)
-    return {name: s for s in segments.values() if s.bytes for name in s.names}
+        end = -(-(at + item.bytes) // align) * align if item.bytes else 0
+        block = blocks.setdefault(root.name, _Block(first=item.first, last=item.last))
+        block.members.append((item, at))
+        block.bytes = max(block.bytes, end)
+        block.first = min(block.first, item.first)
+        block.last = max(block.last, item.last)
+    return [b for b in blocks.values() if b.bytes]
 
 
-def _blocks(segments: Mapping[str, _Segment], items: Sequence[Item]) -> list[_Block]:
-    """Segments chained wherever one may overwrite the other."""
-    block_of = {id(s): _Block([s]) for s in segments.values()}
-    for item in items:
-        target, source = segments.get(item.name), segments.get(item.inplace_of or "")
-        if target is None or source is None:
-            continue
-        block, old = block_of[id(target)], block_of[id(source)]
-        # The source is the end of its chain (nothing else overwrites it), the target a beginning.
-        joins = old.segments[-1] is source and block.segments[0] is target
-        if block is old or not joins or not source.first < target.first == source.last:
-            continue
-        old.segments += block.segments
-        block_of.update((id(s), old) for s in block.segments)
-    return list({id(b): b for b in block_of.values()}.values())
+def _find_overlaps(blocks: Sequence[_Block], align: int) -> None:
+    """Fill in which blocks may lie under which, and how deep."""
+    block_of = {item.name: i for i, b in enumerate(blocks) for item, _ in b.members}
+    for block in blocks:
+        born = [(s, at) for s, at in block.members if s.first == block.first and s.bytes]
+        candidates = {block_of.get(o.other) for s, _ in born for o in s.overlaps}
+        for i in sorted(c for c in candidates if c is not None):
+            other = blocks[i]
+            if other is block or not other.first < block.first == other.last:
+                continue
+            dying = [(t, at) for t, at in other.members if t.last == other.last and t.bytes]
+            leads = [
+                next((o.lead + at - t_at for o in s.overlaps if o.other == t.name), None)
+                for s, at in born
+                for t, t_at in dying
+            ]
+            known = [lead for lead in leads if lead is not None]
+            if len(known) == len(leads):  # every part that dies may be written over
+                lead = -(-max(0, *known) // align) * align
+                if lead < block.bytes:
+                    block.under.append((i, lead))
 
 
 def _find_neighbours(blocks: Sequence[_Block]) -> None:
     """Fill in which blocks live together, sweeping over the steps."""
+    leads = {(i, j): lead for i, b in enumerate(blocks) for j, lead in b.under}
     active: list[int] = []
     for i in sorted(range(len(blocks)), key=lambda i: (blocks[i].first, i)):
         active = [j for j in active if blocks[j].last >= blocks[i].first]
         for j in active:
-            mine, theirs = _clearance(blocks[i], blocks[j])
-            blocks[i].neighbours.append((j, theirs, mine))
-            blocks[j].neighbours.append((i, mine, theirs))
+            above_i = leads.get((i, j), blocks[i].bytes)
+            above_j = leads.get((j, i), blocks[j].bytes)
+            blocks[i].neighbours.append((j, above_j, above_i))
+            blocks[j].neighbours.append((i, above_i, above_j))
         active.append(i)
-
-
-def _clearance(a: _Block, b: _Block) -> tuple[int, int]:
-    """The most bytes that *a*, and that *b*, has while both live."""
-    pairs = [(s, t) for s in a.segments for t in b.segments]
-    together = [(s, t) for s, t in pairs if s.first <= t.last and t.first <= s.last]
-    return max(s.bytes for s, _ in together), max(t.bytes for _, t in together)
 
 
 def _bound(blocks: Sequence[_Block]) -> int:
     """The most bytes that live at any one step; it occurs where something begins."""
-    points = sorted({s.first for b in blocks for s in b.segments})
+    points = sorted({b.first for b in blocks})
     change = [0] * (len(points) + 1)
-
-    def live(size: int, first: int, last: int) -> None:
-        change[bisect_left(points, first)] += size
-        change[bisect_right(points, last)] -= size
-
+    saved = [0] * (len(points) + 1)
     for block in blocks:
-        for s in block.segments:
-            live(s.bytes, s.first, s.last)
-        for s, t in zip(block.segments, block.segments[1:], strict=False):
-            live(-min(s.bytes, t.bytes), t.first, t.first)  # both at this step, in one place
+        begin = bisect_left(points, block.first)
+        change[begin] += block.bytes
+        change[bisect_right(points, block.last)] -= block.bytes
+        # At one step each byte is at most one dying block's and one beginning block's, so what
+        # the beginning ones share adds up.
+        saved[begin] += shared_bytes(block.bytes, [(blocks[j].bytes, at) for j, at in block.under])
     peak = now = 0
-    for size in change:
+    for size, less in zip(change, saved, strict=True):
         now += size
-        peak = max(peak, now)
+        peak = max(peak, now - less)
     return peak
 
 
@@ -234,21 +277,53 @@ _RULES: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
 )
 
 
-def _search(blocks: Sequence[_Block], bound: int) -> tuple[list[int], int]:
-    """The best placement found, and its total."""
-    # Ties end with the index: the plan is a function of the items in their order.
-    orders = [[i for _, i in sorted((rule(b), i) for i, b in enumerate(blocks))] for rule in _RULES]
+def _orders(blocks: Sequence[_Block]) -> list[list[int]]:
+    """Orders to begin with. Ties end with the index: a plan is a function of the items."""
+    indices = range(len(blocks))
+    orders = [sorted(indices, key=lambda i: (rule(blocks[i]), i)) for rule in _RULES]
     # Every other one first: optimal for a plain chain, where each lies upon its two neighbours.
-    in_time = sorted(range(len(blocks)), key=lambda i: blocks[i].first)
+    in_time = sorted(indices, key=lambda i: (blocks[i].first, i))
     orders.append(in_time[::2] + in_time[1::2])
+    # Blocks that lie over one another together, the one that has to be lowest first.
+    chains = _chains(blocks)
+    for rule in _RULES:
+        first = {i: min(rule(blocks[j]) for j in chain) for chain in chains for i in chain[:1]}
+        ordered = sorted(chains, key=lambda c: (first[c[0]], c[0]))
+        orders.append([i for chain in ordered for i in chain])
+    return orders
+
+
+def _chains(blocks: Sequence[_Block]) -> list[list[int]]:
+    """Partition into chains in which each block may lie under the next, last in time first."""
+    above: dict[int, int] = {}
+    for i, block in enumerate(blocks):
+        free = (j for j, _ in sorted(block.under, key=lambda u: (u[1], u[0])))
+        if (j := next((j for j in free if j not in above.values()), None)) is not None:
+            above[i] = j
+    chains = []
+    for i in sorted(set(range(len(blocks))) - set(above.values())):
+        chain = [i]
+        while chain[-1] in above:
+            chain.append(above[chain[-1]])
+        chains.append(chain)
+    return chains
+
+
+def _search(blocks: Sequence[_Block], bound: int) -> tuple[list[int], int, int]:
+    """The best placement found, its total, and a lower bound of all totals."""
     results = []
-    for order in orders:
+    for order in _orders(blocks):
         offsets, total = _place(blocks, order)
         if total == bound:
-            return offsets, total
+            return offsets, total, bound
         results.append((total, order, offsets))
     results.sort(key=lambda r: r[0])
     total, _, offsets = results[0]
+    if len(blocks) <= _EXACT_BLOCKS:
+        exact = _Exact(blocks, bound, offsets, total)
+        if exact.run():
+            return exact.offsets, exact.total, exact.total
+        offsets, total = exact.offsets, exact.total
     rng = random.Random(0)
     once = len(blocks) + sum(len(b.neighbours) for b in blocks)
     for _, order, _ in results:
@@ -257,7 +332,7 @@ def _search(blocks: Sequence[_Block], bound: int) -> tuple[list[int], int]:
             offsets, total = found
         if total == bound:
             break
-    return offsets, total
+    return offsets, total, bound
 
 
 def _improve(
@@ -280,3 +355,77 @@ def _improve(
         if best == bound:
             break
     return offsets, best
+
+
+class _Exact:
+    """Branch and bound over the orders of offsets, from the lowest block up.
+
+    A best plan can be pushed down until every block touches 0 or a clearance above one that is
+    not higher; so it is enough to stack blocks in the order of their offsets, each as low as what
+    is under it allows. A branch ends where what is left cannot fit below the best total known: at
+    every step, the bytes that are still to come have to go above the lowest place that any of
+    them can take.
+    """
+
+    def __init__(self, blocks: Sequence[_Block], bound: int, offsets: list[int], total: int):
+        self.blocks, self.bound = blocks, bound
+        self.offsets, self.total = offsets, total
+        self.work = _EXACT_WORK
+        steps = sorted({b.first for b in blocks})
+        self.live = [[i for i, b in enumerate(blocks) if b.first <= s <= b.last] for s in steps]
+        self.once = len(blocks) + sum(map(len, self.live))
+        self.above = [{j: above for j, above, _ in b.neighbours} for b in blocks]
+
+    def run(self) -> bool:
+        """Whether the search came to its end: then ``total`` is the optimum."""
+        self._stack([-1] * len(self.blocks), [0] * len(self.blocks), 0, -1, 0)
+        return self.work >= 0
+
+    def _stack(
+        self, placed: list[int], lowest: list[int], level: int, last: int, total: int
+    ) -> None:
+        """Place one more block at or above *level*, where block *last* is.
+
+        Args:
+            placed: offset of every block, -1 where it is still to come.
+            lowest: where each block that is to come can go, as far as those placed allow.
+            total: size of the arena so far.
+        """
+        self.work -= self.once
+        left = [i for i, at in enumerate(placed) if at < 0]
+        if not left:
+            self.offsets, self.total = list(placed), total
+            return
+        if self.work < 0 or self._least(placed, lowest, level) >= self.total:
+            return
+        for i in sorted(left, key=lambda i: (lowest[i], -self.blocks[i].bytes, i)):
+            at = lowest[i]
+            # An order in which this one comes earlier covers the rest.
+            if at < level or (at == level and i < last and i not in self.above[last]):
+                continue
+            height = max(total, at + self.blocks[i].bytes)
+            if height >= self.total:
+                continue
+            placed[i] = at
+            higher = list(lowest)
+            for j, clearance in ((j, self.above[j][i]) for j in self.above[i]):
+                higher[j] = max(higher[j], at + clearance)
+            self._stack(placed, higher, at, i, height)
+            placed[i] = -1
+            if self.total == self.bound or self.work < 0:
+                return
+
+    def _least(self, placed: Sequence[int], lowest: Sequence[int], level: int) -> int:
+        """No total below this comes of the blocks that are still to be placed."""
+        least = 0
+        for live in self.live:
+            left = {i for i in live if placed[i] < 0}
+            if not left:
+                continue
+            size = sum(self.blocks[i].bytes for i in left)
+            for i in left:
+                block = self.blocks[i]
+                over = [(self.blocks[j].bytes, lead) for j, lead in block.under if j in left]
+                size -= shared_bytes(block.bytes, over) if over else 0
+            least = max(least, max(level, min(lowest[i] for i in left)) + size)
+        return least

@@ -64,6 +64,9 @@ class Layer:
         macs: multiply-accumulates.
         scale, zero_point: of the output, real = scale * (q - zero_point).
         weight_bytes: constant tables in flash.
+        kernel, why: what computes it, for people (``qcc.codegen.variants.Variant``).
+        instructions: of one inference, as the kernel's provider estimates.
+        scratch_bytes, scratch: memory it needs while it runs, and the C expression of its pointer.
     """
 
     index: int
@@ -89,6 +92,11 @@ class Layer:
     multiplier: tuple[int, ...] | None
     acc_bound: int | None
     zero_point: int = 0
+    kernel: str = ""
+    why: str = ""
+    instructions: int = 0
+    scratch_bytes: int = 0
+    scratch: str = "NULL"
 
 
 @dataclass(frozen=True, slots=True)

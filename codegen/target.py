@@ -32,6 +32,7 @@ class Target:
         size: prints the sections of an object file.
         package: the Debian package that holds *cc*.
         alias_of: the target whose settings these are.
+        isa: folders of runtime_c/isa whose kernels it can run, preferred ones first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     size: str = "size"
     package: str = "gcc"
     alias_of: str | None = None
+    isa: tuple[str, ...] = ()
 
     @property
     def board(self) -> str:
@@ -52,11 +54,6 @@ class Target:
     def native(self) -> bool:
         """Built by this machine's own compiler, with an operating system below."""
         return self.board == "host"
-
-    @property
-    def folder(self) -> Path:
-        """Where kernels of this target's own lie; an alias has those of what it stands for."""
-        return RUNTIME / "targets" / (self.alias_of or self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Config:
             per channel; recorded so that an evaluation does the same. None: 0 and 1.
         shapes: ONNX input name -> shape that replaces the model's own.
         optimize: what kernel selection prefers.
+        flash_budget: bytes that tables and kernels may take together; None: no limit.
         constant_channels: remove channels that are provably constant.
         bias_correction: correct biases by the mean quantization error on calibration data.
         dump_ir: folder that receives the graph's text after every pass.
@@ -57,6 +58,7 @@ class Config:
     std: tuple[float, ...] | None = None
     shapes: Mapping[str, Shape] = field(default_factory=lambda: {})
     optimize: Optimize = "balanced"
+    flash_budget: int | None = None
     constant_channels: bool = True
     bias_correction: bool = True
     dump_ir: Path | None = None

@@ -24,6 +24,7 @@ from qcc.codegen.names import model_name
 from qcc.codegen.program import Program, Vectors
 from qcc.codegen.project import project_files
 from qcc.codegen.report import report_html
+from qcc.codegen.select import select
 from qcc.codegen.target import Target, resolve
 from qcc.config import Config
 from qcc.errors import PassError
@@ -121,7 +122,8 @@ def compile_proto(
     sqnr, before = _sqnr(graph, few, values), totals(graph)
     run_passes(graph, SHRINK, config, watch)
     _same_outputs(graph, integers, values)
-    program = lower(graph, name, title, before, notes)
+    chosen = select(graph, target.isa, config.optimize, config.flash_budget)
+    program = lower(graph, name, title, before, notes, chosen.variants)
     vectors = _vectors(graph, program, config, real)
     calibrated = config.calibration is not None
     return Compilation(config, target, graph, program, vectors, sqnr, calibrated, digest)

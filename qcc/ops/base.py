@@ -53,7 +53,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """An instance of a C kernel: a header of runtime_c/include, and the macros it is built with.
+    """An instance of a C kernel: a header of runtime_c, and the macros it is built with.
 
     A kernel header defines one ``static inline`` function named by the macro ``QCC_FN``; types and
     the rescaling come as macros too (``QCC_X``, ``QCC_Y``, ``QCC_ACC``, ``QCC_RESCALE``, ...), so
@@ -92,7 +92,12 @@ class Out:
     """Argument: pointer to the layer's output."""
 
 
-Arg = In | Out | CArray | int | str
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Argument: ``void *`` to the layer's scratch memory in the arena, aligned like the arena."""
+
+
+Arg = In | Out | Scratch | CArray | int | str
 """A kernel argument: pointers, a constant table, a literal number, or C text such as ``NULL``."""
 
 

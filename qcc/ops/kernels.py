@@ -6,6 +6,8 @@ qcc_arith.h.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from qcc.arith import Rescale
@@ -22,18 +24,28 @@ def type_tag(ctype: str) -> str:
     return f"{_SHORT[stem]}{bare.removeprefix(stem)}"
 
 
-def instance(header: str, *, rescale: str | None = None, **types: str) -> Kernel:
+def instance(
+    header: str,
+    *,
+    rescale: str | None = None,
+    constants: Mapping[str, int] | None = None,
+    **types: str,
+) -> Kernel:
     """The kernel of *header* built for *types* (macro letter -> C type) and a rescale form.
 
     ``instance("qcc_conv2d.h", x="uint8_t", w="int8_t", y="int8_t", acc="int32_t",
     rescale="shift32")`` defines ``QCC_X`` and so on; it is called
-    ``qcc_conv2d_u8_s8_s8_s32_shift32``.
+    ``qcc_conv2d_u8_s8_s8_s32_shift32``. *constants* are what the kernel is specialised for at
+    compile time: ``{"pairs": 14}`` defines ``QCC_PAIRS`` 14 and adds ``pairs14`` to the name.
     """
     tags = [type_tag(t) for t in types.values()]
     macros = [(f"QCC_{key.upper()}", ctype) for key, ctype in types.items()]
     if rescale is not None:
         tags.append(rescale)
         macros.append(("QCC_RESCALE", f"qcc_rescale_{rescale}"))
+    for key, value in (constants or {}).items():
+        tags.append(f"{key}{value}".replace("-", "m"))
+        macros.append((f"QCC_{key.upper()}", str(value)))
     stem = header.removesuffix(".h")
     return Kernel(header, "_".join([stem, *tags]), tuple(macros))
 

@@ -31,7 +31,7 @@ def test_every_folder_is_a_target_or_board_and_complete() -> None:
         assert target.board in target.boards
         assert set(target.boards) <= set(load_boards())
         assert "\n" not in target.description
-        assert target.folder.is_dir()
+        assert all((RUNTIME / "isa" / isa).is_dir() for isa in target.isa)
     reachable = {b for t in load_targets().values() for b in t.boards}
     assert reachable == set(load_boards())
 
@@ -50,7 +50,7 @@ def test_an_alias_has_the_settings_of_what_it_stands_for() -> None:
     alias, core = resolve("cortex-m"), resolve("cortex-m0")
     assert alias.name == "cortex-m"
     assert alias.alias_of == core.name
-    assert (alias.cc, alias.cflags, alias.folder) == (core.cc, core.cflags, core.folder)
+    assert (alias.cc, alias.cflags, alias.isa) == (core.cc, core.cflags, core.isa)
     assert core.name in alias.description
     assert set(core.boards) < set(alias.boards)
 

@@ -1,0 +1,158 @@
+"""Which kernel computes each layer.
+
+Every layer has variants with estimated instructions, code and tables. Code of one kernel instance
+is paid once, however many layers call it, so the layers are chosen in turns until nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qcc.codegen.tables import table_bytes
+from qcc.codegen.variants import PORTABLE, Goal, Refusal, Variant, offers
+from qcc.config import OPTIMIZE, Optimize
+from qcc.errors import QccError
+from qcc.ir import Graph, Node
+from qcc.ops import OPS
+
+_PRICE: Mapping[Optimize, float] = {"size": 1e9, "balanced": 10.0, "speed": 0.0}
+"""Instructions of one inference that a byte of flash is worth."""
+
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The kernels of a program.
+
+    Attributes:
+        variants: node name -> what computes it.
+        instructions: of one inference, estimated.
+        flash_bytes: tables, and kernel code as estimated.
+    """
+
+    variants: Mapping[str, Variant]
+    instructions: int
+    flash_bytes: int
+
+
+def select(
+    graph: Graph, isa: Sequence[str], optimize: Optimize, flash_budget: int | None = None
+) -> Choice:
+    """A variant for every node that has code.
+
+    Args:
+        graph: the integer graph.
+        isa: kernel families of the target.
+        optimize: what to prefer.
+        flash_budget: bytes that tables and kernels may take together.
+
+    Raises:
+        QccError: when even the smallest choice exceeds *flash_budget*.
+    """
+    chosen = _settle(graph, isa, optimize)
+    if flash_budget is None or chosen.flash_bytes <= flash_budget:
+        return chosen
+    smallest = _settle(graph, isa, "size")
+    if smallest.flash_bytes > flash_budget:
+        raise QccError(
+            f"--flash-budget {flash_budget}: the smallest program takes about "
+            f"{smallest.flash_bytes} bytes of tables and kernels; "
+            "use fewer bits (--bits) or a smaller model"
+        )
+    return _upgrade(smallest, chosen, flash_budget)
+
+
+def trade(graph: Graph, isa: Sequence[str]) -> dict[Optimize, Choice]:
+    """What every profile would take, for the summary."""
+    return {optimize: _settle(graph, isa, optimize) for optimize in OPTIMIZE}
+
+
+def _nodes(graph: Graph) -> list[Node]:
+    return [n for n in graph.nodes() if not OPS[n.op].alias]
+
+
+def _settle(graph: Graph, isa: Sequence[str], optimize: Optimize) -> Choice:
+    """Each layer the cheapest, given what the others have chosen."""
+    goal = Goal(optimize)
+    options = {n.name: _options(graph, n, isa, goal) for n in _nodes(graph)}
+    chosen = {
+        name: min(o, key=lambda v: _cost(v, v.code_bytes, optimize)) for name, o in options.items()
+    }
+    for _ in range(_ROUNDS):
+        users = _users(chosen)
+        changed = False
+        for name, candidates in options.items():
+            costs = [
+                _cost(v, 0 if users.get(_key(v), set()) - {name} else v.code_bytes, optimize)
+                for v in candidates
+            ]
+            best = candidates[costs.index(min(costs))]
+            if best is not chosen[name]:
+                chosen[name], changed = best, True
+                users = _users(chosen)
+        if not changed:
+            break
+    return _choice(chosen)
+
+
+def _options(graph: Graph, node: Node, isa: Sequence[str], goal: Goal) -> list[Variant]:
+    """The variants of *node*; the portable one says why there is no other."""
+    found, refused = offers(graph, node, isa, goal)
+    *others, last = found
+    return [*others, replace(last, why=_reason(isa, others, refused))]
+
+
+def _reason(isa: Sequence[str], others: Sequence[Variant], refused: Sequence[Refusal]) -> str:
+    if others:
+        return "smallest"
+    if refused:
+        return "; ".join(dict.fromkeys(f"{r.kernel}: {r.why}" for r in refused))
+    return "no other kernel for this operator" if isa else "the target has no kernels of its own"
+
+
+def _key(variant: Variant) -> tuple[str, ...]:
+    return tuple(call.kernel.function for call in variant.calls)
+
+
+def _users(chosen: Mapping[str, Variant]) -> dict[tuple[str, ...], set[str]]:
+    users: dict[tuple[str, ...], set[str]] = {}
+    for name, variant in chosen.items():
+        users.setdefault(_key(variant), set()).add(name)
+    return users
+
+
+def _cost(variant: Variant, code: int, optimize: Optimize) -> tuple[float, int]:
+    flash = code + table_bytes(variant.calls)
+    return variant.instructions + _PRICE[optimize] * flash, flash
+
+
+def _choice(chosen: Mapping[str, Variant]) -> Choice:
+    code = {_key(v): v.code_bytes for v in chosen.values()}
+    tables = sum(table_bytes(v.calls) for v in chosen.values())
+    return Choice(
+        dict(chosen),
+        sum(v.instructions for v in chosen.values()),
+        tables + sum(code.values()),
+    )
+
+
+def _upgrade(small: Choice, wanted: Choice, budget: int) -> Choice:
+    """From *small* towards *wanted*, the layers that gain most per byte first, within *budget*."""
+    now = dict(small.variants)
+
+    def gain(name: str) -> float:
+        old, new = small.variants[name], wanted.variants[name]
+        saved = old.instructions - new.instructions
+        grown = table_bytes(new.calls) + new.code_bytes - table_bytes(old.calls)
+        return saved / max(1, grown)
+
+    for name in sorted(now, key=lambda n: (-gain(n), n)):
+        trial = {**now, name: wanted.variants[name]}
+        if _choice(trial).flash_bytes <= budget:
+            now = trial
+    return _choice(now)
+
+
+__all__ = ["PORTABLE", "Choice", "select", "trade"]

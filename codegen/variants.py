@@ -1,0 +1,142 @@
+"""Kernels that may compute a layer: what each takes, and why one cannot.
+
+A *provider* is a module of ``codegen/kernels`` for one instruction set (a folder of
+``runtime_c/isa``) and some operators. Asked about a layer, it yields ``Variant``s (ways to compute
+it, bit-exact with the portable kernel) and ``Refusal``s (what stands in the way). The portable
+kernel of ``Op.calls`` is always a variant. ``codegen/select.py`` chooses.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Protocol
+
+from qcc.codegen import kernels
+from qcc.config import Optimize
+from qcc.ir import Graph, Node
+from qcc.ops import OPS
+from qcc.ops.base import Call
+
+PORTABLE = "portable"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a provider may trade: its fastest code, small code, or a balance.
+
+    ``expand_weights``: constants may take more flash than the integers have bits for.
+    """
+
+    optimize: Optimize = "balanced"
+
+    @property
+    def expand_weights(self) -> bool:
+        return self.optimize == "speed"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to compute a layer.
+
+    Attributes:
+        kernel: name for people, ``<isa>/<what>``.
+        why: one phrase, what made it applicable or preferable.
+        calls: kernel calls, tables in the layout that the kernel reads.
+        instructions: estimate for one inference.
+        code_bytes: estimate for one instance of the kernels in *calls*; layers whose calls have
+            the same ``Kernel`` share it.
+        scratch: bytes of arena that the layer needs while it runs.
+        leads: index of an activation input -> least distance, in bytes, by which that input must
+            lie above the output for the kernel to be right although they overlap (0: in place).
+            Inputs that are not named must not overlap the output.
+    """
+
+    kernel: str
+    why: str
+    calls: tuple[Call, ...]
+    instructions: int
+    code_bytes: int
+    scratch: int = 0
+    leads: Mapping[int, int] = field(default_factory=dict[int, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a provider's kernel does not take a layer, one phrase."""
+
+    kernel: str
+    why: str
+
+
+class Provider(Protocol):
+    """A module of ``codegen/kernels``."""
+
+    ISA: str
+    OPERATORS: tuple[str, ...]
+
+    @staticmethod
+    def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal]:
+        """Ways to compute the integer *node*, and reasons against others."""
+        ...
+
+
+@cache
+def providers() -> tuple[Provider, ...]:
+    """Every provider, by module name."""
+    names = sorted(m.name for m in pkgutil.iter_modules(kernels.__path__))
+    modules = [importlib.import_module(f"{kernels.__name__}.{name}") for name in names]
+    return tuple(m for m in modules if hasattr(m, "ISA"))  # type: ignore[misc]
+
+
+def offers(
+    graph: Graph, node: Node, isa: Sequence[str], goal: Goal
+) -> tuple[list[Variant], list[Refusal]]:
+    """All variants of *node*, the portable one last, and all refusals."""
+    found: list[Variant] = []
+    refused: list[Refusal] = []
+    for name in isa:
+        for provider in providers():
+            if name != provider.ISA or node.op not in provider.OPERATORS:
+                continue
+            for offer in provider.variants(graph, node, goal):
+                if isinstance(offer, Variant):
+                    found.append(offer)
+                else:
+                    refused.append(offer)
+    return [*found, portable(graph, node)], refused
+
+
+_PER_MAC = 7
+_PER_ELEMENT = 14
+_PORTABLE_CODE = 700
+
+
+def portable(graph: Graph, node: Node) -> Variant:
+    """The kernel that every target has; its cost is a rough figure that any other one beats."""
+    op = OPS[node.op]
+    size = math.prod(graph.shape(node.output))
+    return Variant(
+        kernel=PORTABLE,
+        why="",
+        calls=op.calls(graph, node),
+        instructions=_PER_MAC * op.macs(graph, node) + _PER_ELEMENT * size,
+        code_bytes=_PORTABLE_CODE,
+        leads=_elementwise_leads(graph, node),
+    )
+
+
+def _elementwise_leads(graph: Graph, node: Node) -> dict[int, int]:
+    """Operators that read element i of an operand before they write it run in place."""
+    if not OPS[node.op].elementwise:
+        return {}
+    out = graph.quant(node.output).qtype.storage_bits
+    return {
+        i: 0
+        for i, t in enumerate(graph.activations(node))
+        if graph.shape(t) == graph.shape(node.output) and out <= graph.quant(t).qtype.storage_bits
+    }
