@@ -106,7 +106,7 @@ def _options(graph: Graph, node: Node, isa: Sequence[str], goal: Goal) -> list[V
 
 def _reason(isa: Sequence[str], others: Sequence[Variant], refused: Sequence[Refusal]) -> str:
     if others:
-        return "smallest"
+        return "the layer is too small to pay for more code"
     if refused:
         return "; ".join(dict.fromkeys(f"{r.kernel}: {r.why}" for r in refused))
     return "no other kernel for this operator" if isa else "the target has no kernels of its own"

@@ -26,9 +26,10 @@ def type_tag(ctype: str) -> str:
 
 def instance(
     header: str,
+    constants: Mapping[str, int] | None = None,
+    /,
     *,
     rescale: str | None = None,
-    constants: Mapping[str, int] | None = None,
     **types: str,
 ) -> Kernel:
     """The kernel of *header* built for *types* (macro letter -> C type) and a rescale form.

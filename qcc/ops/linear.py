@@ -33,6 +33,11 @@ _MOST_LEFT = 20
 """A factor of 2**20 saturates 16 bits with every accumulator but 0: larger ones change nothing."""
 
 
+_FIXED_SHIFT = 37
+"""The shift of fixed-point layers, where their factors are below 2**-6, as most are: 32 for the
+upper word of a product and 5 more. Layers with one shift share kernels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Integer weights (out, ...), bias (out,), scales (one or out), the rescale, the bound."""
@@ -138,6 +143,8 @@ def quantize_weights(
     if not per_channel:
         least = least.max(keepdims=True)
     chosen = [_choose_step(float(v), units.step, mode) for v in least]
+    if mode == "fixed-point":
+        chosen = _one_shift(chosen, units.step)
     step = np.array([c[0] for c in chosen])
     wi = np.clip(arith.round_half_up(rows / step[:, None]), qtype.qmin, qtype.qmax)
     bi = arith.round_half_up(bias / (step * units.x_scale)) - x.zero_point * wi.sum(axis=1)
@@ -173,6 +180,20 @@ def _choose_step(least: float, unit: float, mode: ScaleMode) -> tuple[float, int
     else:
         mult, shift = 1, math.floor(-math.log2(least / unit) + 1e-12)
     return unit * math.ldexp(mult, -shift), mult, shift
+
+
+def _one_shift(chosen: list[tuple[float, int, int]], unit: float) -> list[tuple[float, int, int]]:
+    """Fixed-point choices of all channels with one shift: kernels then need only a multiplier.
+
+    A channel with a smaller factor has a shorter multiplier, rounded up; its weight step absorbs
+    what that changes, as in the shift modes, so nothing is lost but a part in 2**bits of range.
+    """
+    shifts = [shift for _, _, shift in chosen]
+    if min(shifts) < 1:
+        return chosen
+    one = min([*shifts, _FIXED_SHIFT])
+    mults = [-(-mult // (1 << (shift - one))) for _, mult, shift in chosen]
+    return [(unit * math.ldexp(m, -one), m, one) for m in mults]
 
 
 def acc_interval(w: Int, bias: Int, x: Interval, channels_of: Int) -> tuple[Int, Int]:

@@ -1,0 +1,297 @@
+"""Convolutions on the DSP extension of Armv7E-M and Armv8-M: by lines and by patches.
+
+In step with runtime_c/isa/dsp/qcc_dsp_conv_lines.h and qcc_dsp_conv_patches.h. Estimates are
+instructions counted under emulation (docs/kernels.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcc.codegen.kernels.dsp_common import (
+    Requant,
+    even_odd_pairs,
+    natural_pairs,
+    pack,
+    requant,
+)
+from qcc.codegen.variants import Goal, Refusal, Variant
+from qcc.ir import Array, Graph, Node
+from qcc.ops import conv2d_depthwise
+from qcc.ops.base import Call, In, Out, Scratch
+from qcc.ops.kernels import instance
+
+ISA = "dsp"
+OPERATORS = ("conv2d", "dense")
+
+LINES, PATCHES = "dsp/conv-lines", "dsp/conv-patches"
+
+_MOST_UNROLLED = 32
+"""Pairs in one block: QCC_REPEAT goes so far."""
+
+_REACH = 4095
+"""Largest offset of a load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A convolution's geometry; a fully connected layer of R rows is 1x1 over R pixels."""
+
+    h: int
+    w: int
+    c: int
+    oh: int
+    ow: int
+    oc: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    pt: int
+    pl: int
+
+    @property
+    def pointwise(self) -> bool:
+        return (self.kh, self.kw, self.sh, self.sw) == (1, 1, 1, 1) and not self.padded
+
+    @property
+    def padded(self) -> bool:
+        """Whether some window leaves the input."""
+        bottom = (self.oh - 1) * self.sh + (self.kh - 1) * self.dh - self.pt
+        right = (self.ow - 1) * self.sw + (self.kw - 1) * self.dw - self.pl
+        return self.pt > 0 or self.pl > 0 or bottom >= self.h or right >= self.w
+
+
+@dataclass(frozen=True, slots=True)
+class Unroll:
+    """How a run of pairs is cut: *chunks* blocks of *pairs*, then *rest* pairs."""
+
+    pairs: int
+    chunks: int
+    rest: int
+
+    @property
+    def constants(self) -> dict[str, int]:
+        return {"pairs": self.pairs, "rest": self.rest, "once": int(self.chunks == 1)}
+
+    @property
+    def code(self) -> int:
+        """Pairs of text."""
+        return self.pairs + self.rest
+
+
+def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal]:
+    """Both kernels, unrolled by different amounts."""
+    reason = _reason(graph, node)
+    if reason is not None:
+        yield Refusal("dsp/conv", reason)
+        return
+    shape, w = _shape(graph, node)
+    rescale = requant(graph, node, shape.oc)
+    if isinstance(rescale, str):
+        yield Refusal("dsp/conv", rescale)
+        return
+    layer = _Layer(graph, node, shape, w, rescale)
+    for bits in (8, 16) if goal.expand_weights else (8,):
+        yield from _patches(layer, bits)
+        yield from _lines(layer, bits)
+
+
+def _reason(graph: Graph, node: Node) -> str | None:
+    """Why no kernel here takes *node*."""
+    x, y = graph.quant(node.inputs[0]).qtype, graph.quant(node.output).qtype
+    if x.storage_bits > 8 or y.storage_bits > 8:
+        return "activations of 16 bits"
+    if node.op == "dense":
+        return None
+    if node.attrs.group > 1:
+        if conv2d_depthwise.is_depthwise(graph, node):
+            return "depthwise"
+        return "grouped"
+    return None
+
+
+def _shape(graph: Graph, node: Node) -> tuple[Shape, Array]:
+    """The geometry, and the weights (out, kh, kw, in)."""
+    w = graph.constant(node.inputs[1]).astype(np.int64)
+    if node.op == "dense":
+        rows = int(np.prod(graph.shape(node.inputs[0])[:-1]))
+        shape = Shape(1, rows, w.shape[1], 1, rows, w.shape[0], 1, 1, 1, 1, 1, 1, 0, 0)
+        return shape, w[:, None, None, :]
+    a = node.attrs
+    (_, h, width, c), (_, oh, ow, oc) = graph.shape(node.inputs[0]), graph.shape(node.output)
+    shape = Shape(
+        h, width, c, oh, ow, oc, *w.shape[1:3], *a.strides, *a.dilations, *a.pads[:2]
+    )  # fmt: skip
+    if shape.pointwise:
+        return Shape(1, h * width, c, 1, oh * ow, oc, 1, 1, 1, 1, 1, 1, 0, 0), w
+    return shape, w
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    graph: Graph
+    node: Node
+    shape: Shape
+    w: Array
+    rescale: Requant
+
+    @property
+    def types(self) -> dict[str, str]:
+        x, y = (self.graph.quant(t).qtype.ctype for t in (self.node.inputs[0], self.node.output))
+        return {"x": x, "y": y}
+
+    @property
+    def signed(self) -> int:
+        return int(self.types["x"] == "int8_t")
+
+    def macros(self, bits: int, unroll: Unroll) -> dict[str, int]:
+        """What both kernels are built with."""
+        return {
+            "signed": self.signed, "bits": bits, **unroll.constants, "tail": self.shape.oc % 4,
+            **self.rescale.constants,
+        }  # fmt: skip
+
+
+def _unrolls(pairs: int) -> Iterator[Unroll]:
+    """Ways to cut a run: small text, a middle, all of it."""
+    if pairs <= _MOST_UNROLLED:
+        yield Unroll(pairs, 1, 0)
+    for size in (4, 8, 16, 24, 32):
+        if size < pairs:
+            yield Unroll(size, pairs // size, pairs % size)
+
+
+# -- lines ----------------------------------------------------------------------------------------
+
+
+def _lines(layer: _Layer, bits: int) -> Iterator[Variant | Refusal]:
+    s = layer.shape
+    step = 2 * s.sw * s.c
+    if s.kh == 1 and s.kw == 1:
+        return
+    if s.dw > 1 or s.dh > 1:
+        yield Refusal(LINES, "dilated")
+        return
+    pairs = -(-s.kw * s.c // 2)
+    if step + 4 * _MOST_UNROLLED > _REACH:
+        yield Refusal(LINES, f"{s.c} channels: the next pixel is out of an offset's reach")
+        return
+    weights = natural_pairs(layer.w.reshape(s.oc, s.kh, s.kw * s.c))
+    stream = pack(weights, layer.rescale, bits)
+    left = s.pl * s.c
+    line = 2 * -(-((-(-s.ow // 2) * 2 - 1) * s.sw * s.c + 2 * pairs) // 2)
+    n = min(s.w * s.c, line - left)
+    for unroll in _unrolls(pairs):
+        constants = {**layer.macros(bits, unroll), "kh": s.kh, "step": step}
+        kernel = instance("qcc_dsp_conv_lines.h", constants, **layer.types)
+        args = (
+            In(0), stream, Out(), Scratch(), s.h, n, s.w * s.c, left, line, s.sh, s.pt, s.oh, s.ow,
+            s.oc, unroll.chunks,
+        )  # fmt: skip
+        yield Variant(
+            kernel=LINES,
+            why=f"rows of {s.kw * s.c} values in lines, {_tile_text(s, bits)}",
+            calls=(Call(kernel, args),),
+            instructions=_line_cost(layer, unroll, bits, n),
+            code_bytes=_code(s, unroll, bits) + 420,
+            scratch=2 * s.kh * line,
+            leads={0: _line_lead(s)},
+        )
+
+
+def _line_lead(s: Shape) -> int:
+    """Rows up to i * sh - pt + kh have been read when output row i is written."""
+    behind = [
+        (i + 1) * s.ow * s.oc - max(0, i * s.sh - s.pt + s.kh) * s.w * s.c
+        for i in range(s.oh)
+        if i * s.sh - s.pt + s.kh < s.h
+    ]
+    return max(0, *behind) if behind else 0
+
+
+# -- patches --------------------------------------------------------------------------------------
+
+
+def _patches(layer: _Layer, bits: int) -> Iterator[Variant]:
+    s = layer.shape
+    runs, run = (s.kw, s.c) if s.dw > 1 else (1, s.kw * s.c)
+    weights = even_odd_pairs(layer.w.reshape(s.oc, s.kh * runs, run))
+    pairs = weights.shape[1]
+    stream = pack(weights, layer.rescale, bits)
+    for unroll in _unrolls(pairs):
+        constants = {**layer.macros(bits, unroll), "inside": int(not s.padded)}
+        kernel = instance("qcc_dsp_conv_patches.h", constants, **layer.types)
+        args = (
+            In(0), stream, Out(), Scratch(), s.h, s.w, s.c, s.kh, s.dh, runs, s.dw, run, s.sh, s.sw,
+            s.pt, s.pl, s.oh, s.ow, s.oc, unroll.chunks,
+        )  # fmt: skip
+        what = "1x1" if s.kh * s.kw == 1 else f"patches of {s.kh * runs} x {run} values"
+        yield Variant(
+            kernel=PATCHES,
+            why=f"{what}, {_tile_text(s, bits)}",
+            calls=(Call(kernel, args),),
+            instructions=_patch_cost(layer, unroll, bits, s.kh * runs, run),
+            code_bytes=_code(s, unroll, bits) + 480,
+            scratch=8 * pairs,
+            leads={0: _patch_lead(s)},
+        )
+
+
+def _patch_lead(s: Shape) -> int:
+    """How far outputs may run ahead of the first input that is still needed."""
+    if s.pointwise:
+        return max(0, s.ow * (s.oc - s.c))
+    behind = ((i + 1) * s.ow * s.oc - max(0, i * s.sh - s.pt) * s.w * s.c for i in range(s.oh))
+    return max(0, *behind)
+
+
+# -- estimates ------------------------------------------------------------------------------------
+
+
+def _tile_text(s: Shape, bits: int) -> str:
+    wide = " of 16 bits" if bits == 16 else ""
+    return f"4 channels x 2 pixels, weights{wide} interleaved"
+
+
+def _fours(s: Shape) -> tuple[int, int]:
+    """(blocks of 4 channels, blocks of 2)."""
+    return s.oc // 4 + (s.oc % 4 == 3), int(s.oc % 4 in (1, 2))
+
+
+def _tile_cost(layer: _Layer, unroll: Unroll, bits: int, segments: int, load: int) -> float:
+    """Instructions for all channels of two pixels; *load* instructions fetch a pair of inputs."""
+    fours, twos = _fours(layer.shape)
+    per4, per2 = (load + 14, load + 7) if bits == 8 else (load + 12, load + 6)
+    pairs = unroll.pairs * unroll.chunks + unroll.rest
+    loop = (2 if unroll.chunks == 1 else 8 * unroll.chunks) + (2 if unroll.rest else 0) + 5
+    out = layer.rescale.instructions
+    return (
+        fours * (segments * (pairs * per4 + loop) + 16 + 8 * out)
+        + twos * (segments * (pairs * per2 + loop) + 12 + 4 * out)
+        + 16
+    )
+
+
+def _line_cost(layer: _Layer, unroll: Unroll, bits: int, n: int) -> int:
+    s = layer.shape
+    tiles = s.oh * -(-s.ow // 2)
+    fill = (s.oh * s.sh + s.kh) * (2.2 * n + 24)
+    return round(tiles * _tile_cost(layer, unroll, bits, s.kh, 2) + fill)
+
+
+def _patch_cost(layer: _Layer, unroll: Unroll, bits: int, runs: int, run: int) -> int:
+    s = layer.shape
+    tiles = s.oh * -(-s.ow // 2)
+    fill = 2 * (runs * (1.9 * run + (24 if s.padded else 12)) + 10)
+    return round(tiles * (_tile_cost(layer, unroll, bits, 1, 1) + fill))
+
+
+def _code(s: Shape, unroll: Unroll, bits: int) -> int:
+    fours, twos = _fours(s)
+    return unroll.code * ((64 if bits == 8 else 56) * (fours > 0) + 36 * twos) + 240
