@@ -1,7 +1,8 @@
 """Which kernel computes each layer.
 
 Every layer has variants with estimated instructions, code and tables. Code of one kernel instance
-is paid once, however many layers call it, so the layers are chosen in turns until nothing changes.
+is paid once, however many layers call it, so layers are chosen in turns, alone and together, until
+nothing gets better.
 """
 
 from __future__ import annotations
@@ -78,23 +79,52 @@ def _settle(graph: Graph, isa: Sequence[str], optimize: Optimize) -> Choice:
     goal = Goal(optimize)
     options = {n.name: _options(graph, n, isa, goal) for n in _nodes(graph)}
     chosen = {
-        name: min(o, key=lambda v: _cost(v, v.code_bytes, optimize)) for name, o in options.items()
+        name: min(variants, key=lambda v: _cost(v, v.code_bytes, optimize))
+        for name, variants in options.items()
     }
     for _ in range(_ROUNDS):
-        users = _users(chosen)
-        changed = False
-        for name, candidates in options.items():
-            costs = [
-                _cost(v, 0 if users.get(_key(v), set()) - {name} else v.code_bytes, optimize)
-                for v in candidates
-            ]
-            best = candidates[costs.index(min(costs))]
-            if best is not chosen[name]:
-                chosen[name], changed = best, True
-                users = _users(chosen)
-        if not changed:
+        before = _total(chosen, optimize)
+        _improve_each(chosen, options, optimize)
+        _improve_together(chosen, options, optimize)
+        if _total(chosen, optimize) >= before:
             break
     return _choice(chosen)
+
+
+def _improve_each(
+    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], optimize: Optimize
+) -> None:
+    """Every layer alone: code that another layer has already is free."""
+    for name, candidates in options.items():
+        others = {_key(v) for other, v in chosen.items() if other != name}
+        chosen[name] = min(
+            candidates,
+            key=lambda v: _cost(v, 0 if _key(v) in others else v.code_bytes, optimize),
+        )
+
+
+def _improve_together(
+    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], optimize: Optimize
+) -> None:
+    """One kernel for all layers that gain by it, where that pays for its code."""
+    keys = dict.fromkeys(_key(v) for candidates in options.values() for v in candidates)
+    best = _total(chosen, optimize)
+    for key in keys:
+        trial = dict(chosen)
+        for name, candidates in options.items():
+            for v in candidates:
+                if _key(v) == key and _cost(v, 0, optimize) < _cost(trial[name], 0, optimize):
+                    trial[name] = v
+        total = _total(trial, optimize)
+        if total < best:
+            chosen.update(trial)
+            best = total
+
+
+def _total(chosen: Mapping[str, Variant], optimize: Optimize) -> tuple[float, int]:
+    """The whole program's cost."""
+    done = _choice(chosen)
+    return done.instructions + _PRICE[optimize] * done.flash_bytes, done.flash_bytes
 
 
 def _options(graph: Graph, node: Node, isa: Sequence[str], goal: Goal) -> list[Variant]:
@@ -114,13 +144,6 @@ def _reason(isa: Sequence[str], others: Sequence[Variant], refused: Sequence[Ref
 
 def _key(variant: Variant) -> tuple[str, ...]:
     return tuple(call.kernel.function for call in variant.calls)
-
-
-def _users(chosen: Mapping[str, Variant]) -> dict[tuple[str, ...], set[str]]:
-    users: dict[tuple[str, ...], set[str]] = {}
-    for name, variant in chosen.items():
-        users.setdefault(_key(variant), set()).add(name)
-    return users
 
 
 def _cost(variant: Variant, code: int, optimize: Optimize) -> tuple[float, int]:

@@ -31,6 +31,7 @@ class Requant:
         bias: (channels,), the rounding half included where *form* wants it.
         entries: (channels,), shifts or multipliers; unused for one shift.
         lo, hi: clip.
+        narrow: rescaled accumulators are proved to fit 16 bits before the clip.
     """
 
     form: int
@@ -39,11 +40,13 @@ class Requant:
     entries: Int
     lo: int
     hi: int
+    narrow: bool = False
 
     @property
     def constants(self) -> dict[str, int]:
         """Macros of a kernel instance."""
-        return {"form": self.form, "post": self.post, "lo": self.lo, "hi": self.hi}
+        clip = {"lo": self.lo, "hi": self.hi}
+        return {"form": self.form, "post": self.post, **clip, "narrow": int(self.narrow)}
 
     def words(self, channels: slice, width: int) -> Int:
         """The rescaling words of a block of *width* channels."""
@@ -59,14 +62,17 @@ class Requant:
     @property
     def instructions(self) -> float:
         """Per output, clip and store included, as measured."""
-        clip = 1.0 if self.lo == 0 and self.hi in (1, 3, 7, 15, 31, 63, 127, 255) else 4.0
-        return clip + {SHIFTS: 2.6, UNIFORM: 1.2, MULTIPLY: 2.8}[self.form]
+        saturates = self.lo == 0 and self.hi + 1 in (2, 4, 8, 16, 32, 64, 128, 256)
+        pack = 1.5 if saturates else 3.0
+        fit = 0.0 if self.narrow else 1.0
+        return pack + fit + {SHIFTS: 1.5, UNIFORM: 1.0, MULTIPLY: 2.3}[self.form]
 
 
 def requant(graph: Graph, node: Node, channels: int) -> Requant | str:
     """How *node* rescales, or why the DSP kernels cannot: one phrase."""
     a = node.attrs
     r = CRescale(a.rescale, a.acc_bound)
+    reach = _reach(graph, node)
     if r.acc != "int32_t":
         return "the accumulators need 64 bits"
     bias = graph.constant(node.inputs[2]).astype(np.int64)
@@ -75,12 +81,21 @@ def requant(graph: Graph, node: Node, channels: int) -> Requant | str:
         shifts = np.broadcast_to(_shifts(a.rescale), channels).astype(np.int64)
         form = UNIFORM if len(set(shifts.tolist())) == 1 else SHIFTS
         post = int(shifts[0]) if form == UNIFORM else 0
-        return Requant(form, post, bias + r.half, shifts, lo, hi)
+        narrow = bool((((reach + r.half) >> shifts) + 1 < 1 << 15).all())
+        return Requant(form, post, bias + r.half, shifts, lo, hi, narrow)
     found = _multipliers(a.rescale, channels)
     if found is None:
         return "its factors are too large or too far apart for one 32-bit multiplication"
     multipliers, post = found
-    return Requant(MULTIPLY, post, bias, multipliers, lo, hi)
+    narrow = bool((((reach * multipliers >> 32) >> post) + 2 < 1 << 15).all())
+    return Requant(MULTIPLY, post, bias, multipliers, lo, hi, narrow)
+
+
+def _reach(graph: Graph, node: Node) -> Int:
+    """Per channel, a bound of the accumulator's magnitude."""
+    w, x = graph.constant(node.inputs[1]).astype(np.int64), graph.quant(node.inputs[0]).qtype
+    sums = np.abs(w).reshape(len(w), -1).sum(axis=1) * max(abs(x.qmin), abs(x.qmax))
+    return np.asarray(sums + np.abs(graph.constant(node.inputs[2]).astype(np.int64)))
 
 
 def _shifts(rescale: Rescale) -> Int:
@@ -129,8 +144,12 @@ def _block(weights: Int, rescale: Requant, bits: int, first: int, width: int) ->
     rows[:real] = weights[part]
     bias = np.zeros(width, np.int64)
     bias[:real] = rescale.bias[part]
-    body = _words8(rows) if bits == 8 else _words16(rows)
-    return [bias, body, rescale.words(part, width)]
+    return [bias, weight_words(rows, bits), rescale.words(part, width)]
+
+
+def weight_words(rows: Int, bits: int) -> Int:
+    """(width, pairs, 2) -> the words of a block of *width* channels, pair by pair."""
+    return _words8(rows) if bits == 8 else _words16(rows)
 
 
 def _words8(rows: Int) -> Int:

@@ -32,6 +32,9 @@ LINES, PATCHES = "dsp/conv-lines", "dsp/conv-patches"
 _MOST_UNROLLED = 32
 """Pairs in one block: QCC_REPEAT goes so far."""
 
+_MOST_RUNS = 16
+"""QCC_DSP_MOST_RUNS."""
+
 _REACH = 4095
 """Largest offset of a load."""
 
@@ -77,7 +80,12 @@ class Unroll:
 
     @property
     def constants(self) -> dict[str, int]:
-        return {"pairs": self.pairs, "rest": self.rest, "once": int(self.chunks == 1)}
+        return {"pairs": self.pairs, "rest": self.rest, "once": int(self.once)}
+
+    @property
+    def once(self) -> bool:
+        """Whether there is nothing to loop over."""
+        return self.chunks == 1 and self.rest == 0
 
     @property
     def code(self) -> int:
@@ -167,6 +175,12 @@ def _unrolls(pairs: int) -> Iterator[Unroll]:
             yield Unroll(size, pairs // size, pairs % size)
 
 
+def _words(layer: _Layer, pairs: int, bits: int) -> int:
+    """Words of the stream that blocks of 4 channels take."""
+    fours, _ = _fours(layer.shape)
+    return fours * (4 + pairs * bits // 4 + len(layer.rescale.words(slice(0, 4), 4)))
+
+
 # -- lines ----------------------------------------------------------------------------------------
 
 
@@ -182,6 +196,9 @@ def _lines(layer: _Layer, bits: int) -> Iterator[Variant | Refusal]:
     if step + 4 * _MOST_UNROLLED > _REACH:
         yield Refusal(LINES, f"{s.c} channels: the next pixel is out of an offset's reach")
         return
+    if s.kh > _MOST_RUNS:
+        yield Refusal(LINES, f"{s.kh} rows")
+        return
     weights = natural_pairs(layer.w.reshape(s.oc, s.kh, s.kw * s.c))
     stream = pack(weights, layer.rescale, bits)
     left = s.pl * s.c
@@ -191,8 +208,8 @@ def _lines(layer: _Layer, bits: int) -> Iterator[Variant | Refusal]:
         constants = {**layer.macros(bits, unroll), "kh": s.kh, "step": step}
         kernel = instance("qcc_dsp_conv_lines.h", constants, **layer.types)
         args = (
-            In(0), stream, Out(), Scratch(), s.h, n, s.w * s.c, left, line, s.sh, s.pt, s.oh, s.ow,
-            s.oc, unroll.chunks,
+            In(0), stream, _words(layer, s.kh * pairs, bits), Out(), Scratch(), s.h, n, s.w * s.c,
+            left, line, s.sh, s.pt, s.oh, s.ow, s.oc, 4 * unroll.pairs * unroll.chunks,
         )  # fmt: skip
         yield Variant(
             kernel=LINES,
@@ -228,8 +245,9 @@ def _patches(layer: _Layer, bits: int) -> Iterator[Variant]:
         constants = {**layer.macros(bits, unroll), "inside": int(not s.padded)}
         kernel = instance("qcc_dsp_conv_patches.h", constants, **layer.types)
         args = (
-            In(0), stream, Out(), Scratch(), s.h, s.w, s.c, s.kh, s.dh, runs, s.dw, run, s.sh, s.sw,
-            s.pt, s.pl, s.oh, s.ow, s.oc, unroll.chunks,
+            In(0), stream, _words(layer, pairs, bits), Out(), Scratch(), s.h, s.w, s.c, s.kh, s.dh,
+            runs, s.dw, run, s.sh, s.sw, s.pt, s.pl, s.oh, s.ow, s.oc,
+            8 * unroll.pairs * unroll.chunks,
         )  # fmt: skip
         what = "1x1" if s.kh * s.kw == 1 else f"patches of {s.kh * runs} x {run} values"
         yield Variant(
@@ -269,12 +287,14 @@ def _tile_cost(layer: _Layer, unroll: Unroll, bits: int, segments: int, load: in
     fours, twos = _fours(layer.shape)
     per4, per2 = (load + 14, load + 7) if bits == 8 else (load + 12, load + 6)
     pairs = unroll.pairs * unroll.chunks + unroll.rest
-    loop = (2 if unroll.chunks == 1 else 8 * unroll.chunks) + (2 if unroll.rest else 0) + 5
+    loop = 1 if unroll.once else 5 + 5 * unroll.chunks
+    loop += 5 if segments > 1 else 0
     out = layer.rescale.instructions
     return (
-        fours * (segments * (pairs * per4 + loop) + 16 + 8 * out)
-        + twos * (segments * (pairs * per2 + loop) + 12 + 4 * out)
+        fours * (segments * (pairs * per4 + loop) + 15 + 8 * out)
+        + twos * (segments * (pairs * per2 + loop) + 15 + 4 * out)
         + 16
+        + 6 * segments
     )
 
 

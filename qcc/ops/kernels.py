@@ -6,6 +6,7 @@ qcc_arith.h.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from qcc.arith import Rescale
 from qcc.ir import Array, Int
 from qcc.ops.base import CArray, Kernel
+
+_LONGEST = 48
+"""C99 promises 63 significant characters of an internal name; kernels add suffixes."""
 
 _SHORT = {"int": "s", "uint": "u"}
 
@@ -37,7 +41,8 @@ def instance(
     ``instance("qcc_conv2d.h", x="uint8_t", w="int8_t", y="int8_t", acc="int32_t",
     rescale="shift32")`` defines ``QCC_X`` and so on; it is called
     ``qcc_conv2d_u8_s8_s8_s32_shift32``. *constants* are what the kernel is specialised for at
-    compile time: ``{"pairs": 14}`` defines ``QCC_PAIRS`` 14 and adds ``pairs14`` to the name.
+    compile time: ``{"pairs": 14}`` defines ``QCC_PAIRS`` 14 and adds ``pairs14`` to the name, or
+    a digest of all constants where the name would be too long.
     """
     tags = [type_tag(t) for t in types.values()]
     macros = [(f"QCC_{key.upper()}", ctype) for key, ctype in types.items()]
@@ -48,7 +53,11 @@ def instance(
         tags.append(f"{key}{value}".replace("-", "m"))
         macros.append((f"QCC_{key.upper()}", str(value)))
     stem = header.removesuffix(".h")
-    return Kernel(header, "_".join([stem, *tags]), tuple(macros))
+    name = "_".join([stem, *tags])
+    if len(name) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = "_".join([stem, *(type_tag(t) for t in types.values()), digest])
+    return Kernel(header, name, tuple(macros))
 
 
 class CRescale:

@@ -46,9 +46,10 @@
 #endif
 #endif
 
-/* gcc's first scheduling pass lengthens live ranges until register tiles spill. */
-#if defined(__GNUC__) && !defined(__clang__) && QCC_DSP && !QCC_DSP_ASM
-#define QCC_DSP_KERNEL QCC_NOINLINE __attribute__((optimize("no-schedule-insns")))
+/* gcc's first scheduling pass lengthens live ranges: tiles of intrinsics spill, and blocks of
+ * assembly that need every register find one taken. */
+#if defined(__GNUC__) && !defined(__clang__) && QCC_DSP
+#define QCC_DSP_KERNEL QCC_NOINLINE __attribute__((optimize("no-schedule-insns,omit-frame-pointer")))
 #else
 #define QCC_DSP_KERNEL QCC_NOINLINE
 #endif

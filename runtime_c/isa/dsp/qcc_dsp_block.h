@@ -2,11 +2,10 @@
  * @file qcc_dsp_block.h
  * @brief Inner products in registers: 4 or 2 output channels x 2 pixels, pairs of 16-bit inputs.
  *
- * A block takes N pairs of inputs of pixel A (and of pixel B) and the packed weights of the
- * channels, and adds the products to accumulators that stay in registers: with the two pointers and
- * four temporaries they are all that Thumb-2 has, so the chain is one piece of assembly. N and the
- * distance of the pixels are literals; the text is repeated, not looped, so that the compiler
- * counts its size right.
+ * A block takes some pairs of inputs of pixels A and B and the packed weights of the channels, and
+ * adds the products to accumulators that stay in registers: with two pointers and four temporaries
+ * they are all that Thumb-2 has, so qcc_dsp_tile.h is one piece of assembly made of these texts.
+ * They are repeated, not looped (.rept), so that the compiler counts their size right.
  *
  * 8-bit weights: one word holds {c0 k0, c1 k0, c0 k1, c1 k1}, lowest byte first: SXTB16 gives the
  * pair of channel c0, SXTB16 rotated by 8 that of c1. 16-bit weights: one word {k0, k1} a channel.
@@ -16,12 +15,11 @@
 
 #include "qcc_dsp.h"
 
-#if QCC_DSP_ASM && !defined(__clang__)
-#define QCC_DSP_BLOCK_ASM 1
-#else
-#define QCC_DSP_BLOCK_ASM 0
-#endif
+/** Most runs of a window. */
+#define QCC_DSP_MOST_RUNS 16
 
+#define QCC_TEXT_(x) #x
+#define QCC_TEXT(x) QCC_TEXT_(x)
 #define QCC_PASTE_(a, b) a##b
 #define QCC_PASTE(a, b) QCC_PASTE_(a, b)
 
@@ -60,66 +58,51 @@
 /** X(0) X(1) ... X(n - 1), n a literal of 1 to 32. */
 #define QCC_REPEAT(n, X) QCC_PASTE(QCC_REP_, n)(X)
 
-#if QCC_DSP_BLOCK_ASM
+/**
+ * What a tile works on. The assembly takes every register, so all else is in memory; what the
+ * compiler may keep in one for good (a frame pointer in r7, a static base in r9) is saved by it.
+ *
+ * Registers: r0-r3 accumulators of pixel A, r4-r6 and r8 of pixel B, r9 inputs, r10 weights, r11 and
+ * r12 a pair of A and of B, r7 and lr weights.
+ */
+typedef struct {
+    const uint32_t *w;   /* 0: stream */
+    void *ya;            /* 4: outputs of pixel A */
+    void *yb;            /* 8: outputs of pixel B */
+    const uint32_t *end; /* 12: of the blocks of 4 channels in the stream */
+    int32_t span;        /* 16: bytes of a run that whole blocks take */
+    const void *row[QCC_DSP_MOST_RUNS + 1]; /* 20: runs of inputs; NULL after the last */
+} qcc_dsp_tile_t;
 
-/* Inputs of pair i: in lines, pixel B lies `vo` bytes after pixel A; interleaved, one word after. */
-#define QCC_DSP_IN_LINES(i) "ldr %[u],[%[s],#4*" #i "]\n\tldr %[v],[%[s],#4*" #i "+%c[vo]]\n\t"
-#define QCC_DSP_IN_TWINS(i) "ldrd %[u],%[v],[%[s],#8*" #i "]\n\t"
+#if QCC_DSP_ASM
+
+/* Inputs of pair i: in lines, pixel B lies QCC_STEP bytes after pixel A; else they alternate. */
+#define QCC_DSP_IN_LINES(i) "ldr r11,[r9,#4*" #i "]\n\tldr r12,[r9,#4*" #i "+" QCC_TEXT(QCC_STEP) "]\n\t"
+#define QCC_DSP_IN_TWINS(i) "ldrd r11,r12,[r9,#8*" #i "]\n\t"
 
 /* Two channels of 8-bit weights from the word at `at`. */
-#define QCC_DSP_W8(at, a, b, c, d)                                                         \
-    "ldr %[q],[%[w],#" at "]\n\tsxtb16 %[t],%[q]\n\tsxtb16 %[q],%[q],ror #8\n\t"           \
-    "smlad %[" a "],%[u],%[t],%[" a "]\n\tsmlad %[" c "],%[v],%[t],%[" c "]\n\t"           \
-    "smlad %[" b "],%[u],%[q],%[" b "]\n\tsmlad %[" d "],%[v],%[q],%[" d "]\n\t"
+#define QCC_DSP_W8(at, a, b, c, d)                                                  \
+    "ldr r7,[r10,#" at "]\n\tsxtb16 lr,r7\n\tsxtb16 r7,r7,ror #8\n\t"               \
+    "smlad " a ",r11,lr," a "\n\tsmlad " c ",r12,lr," c "\n\t"                      \
+    "smlad " b ",r11,r7," b "\n\tsmlad " d ",r12,r7," d "\n\t"
 /* The same of 16-bit weights, from two words. */
-#define QCC_DSP_W16(at, a, b, c, d)                                                        \
-    "ldrd %[q],%[t],[%[w],#" at "]\n\t"                                                    \
-    "smlad %[" a "],%[u],%[q],%[" a "]\n\tsmlad %[" c "],%[v],%[q],%[" c "]\n\t"           \
-    "smlad %[" b "],%[u],%[t],%[" b "]\n\tsmlad %[" d "],%[v],%[t],%[" d "]\n\t"
+#define QCC_DSP_W16(at, a, b, c, d)                                                 \
+    "ldrd r7,lr,[r10,#" at "]\n\t"                                                  \
+    "smlad " a ",r11,r7," a "\n\tsmlad " c ",r12,r7," c "\n\t"                      \
+    "smlad " b ",r11,lr," b "\n\tsmlad " d ",r12,lr," d "\n\t"
 
 #define QCC_DSP_B4_LINES8(i) QCC_DSP_IN_LINES(i) \
-    QCC_DSP_W8("8*" #i, "a0", "a1", "b0", "b1") QCC_DSP_W8("8*" #i "+4", "a2", "a3", "b2", "b3")
+    QCC_DSP_W8("8*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W8("8*" #i "+4", "r2", "r3", "r6", "r8")
 #define QCC_DSP_B4_TWINS8(i) QCC_DSP_IN_TWINS(i) \
-    QCC_DSP_W8("8*" #i, "a0", "a1", "b0", "b1") QCC_DSP_W8("8*" #i "+4", "a2", "a3", "b2", "b3")
+    QCC_DSP_W8("8*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W8("8*" #i "+4", "r2", "r3", "r6", "r8")
 #define QCC_DSP_B4_LINES16(i) QCC_DSP_IN_LINES(i) \
-    QCC_DSP_W16("16*" #i, "a0", "a1", "b0", "b1") QCC_DSP_W16("16*" #i "+8", "a2", "a3", "b2", "b3")
+    QCC_DSP_W16("16*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W16("16*" #i "+8", "r2", "r3", "r6", "r8")
 #define QCC_DSP_B4_TWINS16(i) QCC_DSP_IN_TWINS(i) \
-    QCC_DSP_W16("16*" #i, "a0", "a1", "b0", "b1") QCC_DSP_W16("16*" #i "+8", "a2", "a3", "b2", "b3")
-#define QCC_DSP_B2_LINES8(i) QCC_DSP_IN_LINES(i) QCC_DSP_W8("4*" #i, "a0", "a1", "b0", "b1")
-#define QCC_DSP_B2_TWINS8(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W8("4*" #i, "a0", "a1", "b0", "b1")
-#define QCC_DSP_B2_LINES16(i) QCC_DSP_IN_LINES(i) QCC_DSP_W16("8*" #i, "a0", "a1", "b0", "b1")
-#define QCC_DSP_B2_TWINS16(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W16("8*" #i, "a0", "a1", "b0", "b1")
-
-/* a0..a3, b0..b3 (or a0, a1, b0, b1), int32_t, are the accumulators in scope. */
-#define QCC_DSP_BLOCK4(N, VO, S, W, BODY, SSTEP, WSTEP)                                              \
-    do {                                                                                             \
-        uint32_t u_, v_, q_, t_;                                                                     \
-        __asm__ volatile(QCC_REPEAT(N, BODY) "add %[s],%[s],#%c[sn]\n\tadd %[w],%[w],#%c[wn]"        \
-                         : [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2), [a3] "+r"(a3), [b0] "+r"(b0), \
-                           [b1] "+r"(b1), [b2] "+r"(b2), [b3] "+r"(b3), [s] "+r"(S), [w] "+r"(W),    \
-                           [u] "=&r"(u_), [v] "=&r"(v_), [q] "=&r"(q_), [t] "=&r"(t_)                \
-                         : [vo] "i"(VO), [sn] "i"((SSTEP) * (N)), [wn] "i"((WSTEP) * (N))            \
-                         : "memory");                                                                \
-    } while (0)
-#define QCC_DSP_BLOCK2(N, VO, S, W, BODY, SSTEP, WSTEP)                                              \
-    do {                                                                                             \
-        uint32_t u_, v_, q_, t_;                                                                     \
-        __asm__ volatile(QCC_REPEAT(N, BODY) "add %[s],%[s],#%c[sn]\n\tadd %[w],%[w],#%c[wn]"        \
-                         : [a0] "+r"(a0), [a1] "+r"(a1), [b0] "+r"(b0), [b1] "+r"(b1), [s] "+r"(S),  \
-                           [w] "+r"(W), [u] "=&r"(u_), [v] "=&r"(v_), [q] "=&r"(q_), [t] "=&r"(t_)   \
-                         : [vo] "i"(VO), [sn] "i"((SSTEP) * (N)), [wn] "i"((WSTEP) * (N))            \
-                         : "memory");                                                                \
-    } while (0)
-
-/* Word-wise inputs at S, `const uint32_t *`; BITS of weights at W, `const uint32_t *`. */
-#define QCC_DSP_LINES4(N, VO, S, W, BITS) \
-    QCC_DSP_BLOCK4(N, VO, S, W, QCC_PASTE(QCC_DSP_B4_LINES, BITS), 4, BITS)
-#define QCC_DSP_LINES2(N, VO, S, W, BITS) \
-    QCC_DSP_BLOCK2(N, VO, S, W, QCC_PASTE(QCC_DSP_B2_LINES, BITS), 4, (BITS) / 2)
-#define QCC_DSP_TWINS4(N, S, W, BITS) \
-    QCC_DSP_BLOCK4(N, 0, S, W, QCC_PASTE(QCC_DSP_B4_TWINS, BITS), 8, BITS)
-#define QCC_DSP_TWINS2(N, S, W, BITS) \
-    QCC_DSP_BLOCK2(N, 0, S, W, QCC_PASTE(QCC_DSP_B2_TWINS, BITS), 8, (BITS) / 2)
+    QCC_DSP_W16("16*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W16("16*" #i "+8", "r2", "r3", "r6", "r8")
+#define QCC_DSP_B2_LINES8(i) QCC_DSP_IN_LINES(i) QCC_DSP_W8("4*" #i, "r0", "r1", "r4", "r5")
+#define QCC_DSP_B2_TWINS8(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W8("4*" #i, "r0", "r1", "r4", "r5")
+#define QCC_DSP_B2_LINES16(i) QCC_DSP_IN_LINES(i) QCC_DSP_W16("8*" #i, "r0", "r1", "r4", "r5")
+#define QCC_DSP_B2_TWINS16(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W16("8*" #i, "r0", "r1", "r4", "r5")
 
 #else /* the same, one pair at a time */
 
@@ -143,26 +126,22 @@
         A1 = qcc_smlad(A1, u_, r_);               \
         B1 = qcc_smlad(B1, v_, r_);               \
     } while (0)
+/* N pairs of a run at S, which moves on as W does; a0..a3 and b0..b3 are the accumulators. */
 #define QCC_DSP_EACH4(N, S, STEP, VO, W, BITS)                               \
     for (int32_t n_ = 0; n_ < (N); n_++) {                                   \
         const uint32_t u_ = qcc_dsp_load(S);                                 \
-        const uint32_t v_ = qcc_dsp_load((const uint8_t *)(S) + (VO));       \
-        (S) = (const void *)((const uint8_t *)(S) + (STEP));                 \
+        const uint32_t v_ = qcc_dsp_load((S) + (VO));                        \
+        (S) += (STEP);                                                       \
         QCC_PASTE(QCC_DSP_PAIR, BITS)(W, a0, a1, b0, b1);                    \
         QCC_PASTE(QCC_DSP_PAIR, BITS)(W, a2, a3, b2, b3);                    \
     }
 #define QCC_DSP_EACH2(N, S, STEP, VO, W, BITS)                               \
     for (int32_t n_ = 0; n_ < (N); n_++) {                                   \
         const uint32_t u_ = qcc_dsp_load(S);                                 \
-        const uint32_t v_ = qcc_dsp_load((const uint8_t *)(S) + (VO));       \
-        (S) = (const void *)((const uint8_t *)(S) + (STEP));                 \
+        const uint32_t v_ = qcc_dsp_load((S) + (VO));                        \
+        (S) += (STEP);                                                       \
         QCC_PASTE(QCC_DSP_PAIR, BITS)(W, a0, a1, b0, b1);                    \
     }
-#define QCC_DSP_LINES4(N, VO, S, W, BITS) QCC_DSP_EACH4(N, S, 4, VO, W, BITS)
-#define QCC_DSP_LINES2(N, VO, S, W, BITS) QCC_DSP_EACH2(N, S, 4, VO, W, BITS)
-#define QCC_DSP_TWINS4(N, S, W, BITS) QCC_DSP_EACH4(N, S, 8, 4, W, BITS)
-#define QCC_DSP_TWINS2(N, S, W, BITS) QCC_DSP_EACH2(N, S, 8, 4, W, BITS)
-
 #endif
 
 #endif /* QCC_DSP_BLOCK_H */

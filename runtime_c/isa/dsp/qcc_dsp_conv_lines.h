@@ -17,20 +17,19 @@
  * @param[in]  w       stream, see qcc_dsp_tile.h; runs are zero-padded to even length
  * @param[out] y       [oh][ow][oc]
  * @param      lines   [QCC_KH][line] int16, 4-aligned
+ * @param[in]  words   of the stream that blocks of 4 channels take
  * @param[in]  h       input rows
  * @param[in]  n       values of an input row that the windows reach, at most width * c
  * @param[in]  pitch   values of an input row
  * @param[in]  left    zeros before them
  * @param[in]  line    values of a line, even
  * @param[in]  sh, pt  vertical stride and padding
+ * @param[in]  span    bytes of a run that blocks of QCC_PAIRS take
  */
 #include "qcc_dsp_block.h"
 
-#define QCC_SEGMENTS QCC_KH
-#define QCC_RUN4(S, W) QCC_DSP_LINES4(QCC_PAIRS, QCC_STEP, S, W, QCC_BITS)
-#define QCC_RUN2(S, W) QCC_DSP_LINES2(QCC_PAIRS, QCC_STEP, S, W, QCC_BITS)
-#define QCC_REST4(S, W) QCC_DSP_LINES4(QCC_REST, QCC_STEP, S, W, QCC_BITS)
-#define QCC_REST2(S, W) QCC_DSP_LINES2(QCC_REST, QCC_STEP, S, W, QCC_BITS)
+#define QCC_RUNS QCC_KH
+#define QCC_TWINS 0
 #include "qcc_dsp_tile.h"
 
 /** Row @p r of the input, @p n values of it, becomes a line; outside the input it is zeros. */
@@ -58,10 +57,11 @@ static inline void QCC_PASTE(QCC_FN, _fill)(int16_t *d, const QCC_X *x, int32_t 
     }
 }
 
-static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, void *lines, int32_t h, int32_t n,
-                                  int32_t pitch, int32_t left, int32_t line, int32_t sh, int32_t pt, int32_t oh,
-                                  int32_t ow, int32_t oc, int32_t chunks)
+static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t words, QCC_Y *y, void *lines, int32_t h,
+                                  int32_t n, int32_t pitch, int32_t left, int32_t line, int32_t sh, int32_t pt,
+                                  int32_t oh, int32_t ow, int32_t oc, int32_t span)
 {
+    qcc_dsp_tile_t tile;
     int16_t *row[QCC_KH];
     int32_t next = -pt; /* the input row that enters the ring next */
 
@@ -71,12 +71,21 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, v
         QCC_PASTE(QCC_FN, _fill)(&row[r][left], x, next, h, pitch, n);
         next++;
     }
+    tile.end = &w[words];
+    tile.span = span;
+    tile.row[QCC_KH] = NULL;
     for (int32_t i = 0; i < oh; i++) {
-        int32_t at = 0;
-
+        for (int32_t r = 0; r < QCC_KH; r++) {
+            tile.row[r] = row[r];
+        }
         for (int32_t j = ow; j > 0; j -= 2) {
-            QCC_PASTE(QCC_FN, _tile)(row, at, w, y, (j > 1) ? &y[oc] : y, (oc + (QCC_TAIL == 3)) / 4, chunks);
-            at += 2 * QCC_STEP;
+            tile.w = w;
+            tile.ya = y;
+            tile.yb = (j > 1) ? &y[oc] : y;
+            QCC_PASTE(QCC_FN, _tile)(&tile);
+            for (int32_t r = 0; (j > 2) && (r < QCC_KH); r++) {
+                tile.row[r] = (const uint8_t *)tile.row[r] + (2 * QCC_STEP);
+            }
             y += (j > 1) ? (2 * oc) : oc;
         }
         for (int32_t s = 0; (i < (oh - 1)) && (s < sh); s++) {
@@ -92,11 +101,8 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, v
     }
 }
 
-#undef QCC_SEGMENTS
-#undef QCC_RUN4
-#undef QCC_RUN2
-#undef QCC_REST4
-#undef QCC_REST2
+#undef QCC_RUNS
+#undef QCC_TWINS
 #undef QCC_FN
 #undef QCC_X
 #undef QCC_Y
@@ -105,6 +111,7 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, v
 #undef QCC_HI
 #undef QCC_FORM
 #undef QCC_POST
+#undef QCC_NARROW
 #undef QCC_BITS
 #undef QCC_KH
 #undef QCC_STEP

@@ -15,20 +15,19 @@
  *
  * @param[in]  x         [h][width][c]
  * @param[in]  w         stream, see qcc_dsp_tile.h, one run
+ * @param[in]  words     of the stream that blocks of 4 channels take
  * @param[out] y         [oh][ow][oc]
  * @param      patch     pairs of two pixels, 8-aligned
  * @param[in]  rows, dh  rows of the kernel and their distance
  * @param[in]  runs, dw  runs of a row and their distance in pixels
  * @param[in]  run       values of a run
  * @param[in]  sh, sw    strides; @p pt, @p pl padding
+ * @param[in]  span      bytes of the pairs that blocks of QCC_PAIRS take
  */
 #include "qcc_dsp_block.h"
 
-#define QCC_SEGMENTS 1
-#define QCC_RUN4(S, W) QCC_DSP_TWINS4(QCC_PAIRS, S, W, QCC_BITS)
-#define QCC_RUN2(S, W) QCC_DSP_TWINS2(QCC_PAIRS, S, W, QCC_BITS)
-#define QCC_REST4(S, W) QCC_DSP_TWINS4(QCC_REST, S, W, QCC_BITS)
-#define QCC_REST2(S, W) QCC_DSP_TWINS2(QCC_REST, S, W, QCC_BITS)
+#define QCC_RUNS 1
+#define QCC_TWINS 1
 #include "qcc_dsp_tile.h"
 
 /** @p n values as pairs in every other word of @p d; where the next pair goes. */
@@ -64,13 +63,17 @@ static inline uint32_t *QCC_PASTE(QCC_FN, _edge)(uint32_t *d, const QCC_X *x, in
     return &d[(n + 3) & ~3];
 }
 
-static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, void *patch, int32_t h, int32_t width,
+static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t words, QCC_Y *y, void *patch, int32_t h, int32_t width,
                                   int32_t c, int32_t rows, int32_t dh, int32_t runs, int32_t dw, int32_t run,
                                   int32_t sh, int32_t sw, int32_t pt, int32_t pl, int32_t oh, int32_t ow, int32_t oc,
-                                  int32_t chunks)
+                                  int32_t span)
 {
-    int16_t *const row[1] = { (int16_t *)patch };
+    qcc_dsp_tile_t tile;
 
+    tile.end = &w[words];
+    tile.span = span;
+    tile.row[0] = patch;
+    tile.row[1] = NULL;
     for (int32_t i = 0; i < oh; i++) {
         for (int32_t j = 0; j < ow; j += 2) {
             const int32_t last = (j == (ow - 1)) ? 1 : 0;
@@ -102,18 +105,18 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, v
                     }
                 }
             }
-            QCC_PASTE(QCC_FN, _tile)(row, 0, w, y, (last != 0) ? y : &y[oc], (oc + (QCC_TAIL == 3)) / 4, chunks);
+            tile.w = w;
+            tile.ya = y;
+            tile.yb = (last != 0) ? y : &y[oc];
+            QCC_PASTE(QCC_FN, _tile)(&tile);
             y += (2 - last) * oc;
         }
     }
     (void)h;
 }
 
-#undef QCC_SEGMENTS
-#undef QCC_RUN4
-#undef QCC_RUN2
-#undef QCC_REST4
-#undef QCC_REST2
+#undef QCC_RUNS
+#undef QCC_TWINS
 #undef QCC_FN
 #undef QCC_X
 #undef QCC_Y
@@ -123,6 +126,7 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, QCC_Y *y, v
 #undef QCC_HI
 #undef QCC_FORM
 #undef QCC_POST
+#undef QCC_NARROW
 #undef QCC_BITS
 #undef QCC_PAIRS
 #undef QCC_REST

@@ -11,17 +11,167 @@
  *                  QCC_POST (the rounding half is in the bias); 2 by a multiplier per channel m and
  *                  the shift p = 32 + QCC_POST: floor((acc * m + 2^(p-1)) / 2^p), which is
  *                  (floor(acc * m / 2^32) + 2^(p-33)) >> (p-32) for p >= 33
+ * QCC_NARROW       1: the shifted accumulators are proved to fit 16 bits
  * QCC_BITS         of the weights: 8 or 16
- * QCC_SEGMENTS     runs of inputs of a window (rows of the kernel)
+ * QCC_RUNS         runs of inputs of a window (rows of the kernel)
+ * QCC_TWINS        1: pairs of pixel A and B alternate; 0: B lies QCC_STEP bytes after A
  * QCC_PAIRS        pairs of inputs that one unrolled block takes
  * QCC_REST         pairs of a run that are left after the blocks
  * QCC_ONCE         1: a run is one block and the rest, no loop
  * QCC_TAIL         output channels modulo 4
- * QCC_RUN4(S, W), QCC_RUN2(S, W), QCC_REST4(S, W), QCC_REST2(S, W): blocks of qcc_dsp_block.h
  *
  * The stream of words, per 4 channels (the last ones may be 2): 4 biases; the weights, run by run;
  * then one word of 4 shifts (form 0), none (1) or 4 multipliers (2).
  */
+#if QCC_TWINS
+#define QCC_DSP_PAIR_BYTES 8
+#define QCC_DSP_PAIR_KIND TWINS
+#else
+#define QCC_DSP_PAIR_BYTES 4
+#define QCC_DSP_PAIR_KIND LINES
+#endif
+
+#if QCC_DSP_ASM
+
+#define QCC_DSP_B4 QCC_PASTE(QCC_PASTE(QCC_DSP_B4_, QCC_DSP_PAIR_KIND), QCC_BITS)
+#define QCC_DSP_B2 QCC_PASTE(QCC_PASTE(QCC_DSP_B2_, QCC_DSP_PAIR_KIND), QCC_BITS)
+
+/* Stack: 0 the tile, 4 r7, 8 r9, 12 the run at hand, 16 the end of its whole blocks. */
+#if QCC_RUNS > 1
+#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#20]!\n\tstr r11,[sp,#12]\n\t"
+#define QCC_DSP_NEXT "ldr r11,[sp,#12]\n\tldr r9,[r11,#4]!\n\tstr r11,[sp,#12]\n\tcmp r9,#0\n\tbne 2b\n\t"
+#else
+#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#20]\n\t"
+#define QCC_DSP_NEXT ""
+#endif
+#if QCC_ONCE
+#define QCC_DSP_LOOP ""
+#define QCC_DSP_AGAIN ""
+#define QCC_DSP_MOVE ""
+#else
+#define QCC_DSP_LOOP "ldr r11,[sp]\n\tldr r11,[r11,#16]\n\tadd r11,r11,r9\n\tstr r11,[sp,#16]\n3:\n\t"
+#define QCC_DSP_AGAIN "ldr r11,[sp,#16]\n\tcmp r9,r11\n\tbne 3b\n\t"
+#define QCC_DSP_MOVE "add r9,r9,#" QCC_TEXT(QCC_PAIRS) "*" QCC_TEXT(QCC_DSP_PAIR_BYTES) "\n\t"
+#endif
+#if QCC_REST && QCC_ONCE
+#error "a run of one block has no rest"
+#endif
+#if QCC_REST
+#define QCC_DSP_REST4 QCC_REPEAT(QCC_REST, QCC_DSP_B4) "add r10,r10,#" QCC_TEXT(QCC_REST) "*" QCC_TEXT(QCC_BITS) "\n\t"
+#define QCC_DSP_REST2 QCC_REPEAT(QCC_REST, QCC_DSP_B2) "add r10,r10,#" QCC_TEXT(QCC_REST) "*" QCC_TEXT(QCC_BITS) "/2\n\t"
+#else
+#define QCC_DSP_REST4 ""
+#define QCC_DSP_REST2 ""
+#endif
+#define QCC_DSP_SUMS4                                                                             \
+    "2:\n\t" QCC_DSP_LOOP QCC_REPEAT(QCC_PAIRS, QCC_DSP_B4) QCC_DSP_MOVE "add r10,r10,#" QCC_TEXT( \
+        QCC_PAIRS) "*" QCC_TEXT(QCC_BITS) "\n\t" QCC_DSP_AGAIN QCC_DSP_REST4 QCC_DSP_NEXT
+#define QCC_DSP_SUMS2                                                                             \
+    "2:\n\t" QCC_DSP_LOOP QCC_REPEAT(QCC_PAIRS, QCC_DSP_B2) QCC_DSP_MOVE "add r10,r10,#" QCC_TEXT( \
+        QCC_PAIRS) "*" QCC_TEXT(QCC_BITS) "/2\n\t" QCC_DSP_AGAIN QCC_DSP_REST2 QCC_DSP_NEXT
+
+#include "qcc_dsp_clip.h"
+
+/* Rescaling, up to the shift by QCC_POST where USAT does it. */
+#if QCC_FORM == 0
+#define QCC_DSP_SHIFT4                                                                              \
+    "ldr r11,[r10],#4\n\tasr r0,r0,r11\n\tasr r4,r4,r11\n\tlsr r11,r11,#8\n\tasr r1,r1,r11\n\t"     \
+    "asr r5,r5,r11\n\tlsr r11,r11,#8\n\tasr r2,r2,r11\n\tasr r6,r6,r11\n\tlsr r11,r11,#8\n\t"       \
+    "asr r3,r3,r11\n\tasr r8,r8,r11\n\t"
+#define QCC_DSP_SHIFT2 \
+    "ldr r11,[r10],#4\n\tasr r0,r0,r11\n\tasr r4,r4,r11\n\tlsr r11,r11,#8\n\tasr r1,r1,r11\n\tasr r5,r5,r11\n\t"
+#else
+#if QCC_FORM == 2
+#define QCC_DSP_TIMES(r, m) "smmla " r "," r "," m ",r9\n\t"
+#define QCC_DSP_MULTIPLY4                                                                      \
+    "ldm r10!,{r7,r11,r12,lr}\n\tmov r9,#1<<(" QCC_TEXT(QCC_POST) "-1)\n\t"                     \
+    QCC_DSP_TIMES("r0", "r7") QCC_DSP_TIMES("r4", "r7") QCC_DSP_TIMES("r1", "r11")             \
+    QCC_DSP_TIMES("r5", "r11") QCC_DSP_TIMES("r2", "r12") QCC_DSP_TIMES("r6", "r12")           \
+    QCC_DSP_TIMES("r3", "lr") QCC_DSP_TIMES("r8", "lr")
+#define QCC_DSP_MULTIPLY2                                                                      \
+    "ldm r10!,{r7,r11}\n\tmov r9,#1<<(" QCC_TEXT(QCC_POST) "-1)\n\t"                            \
+    QCC_DSP_TIMES("r0", "r7") QCC_DSP_TIMES("r4", "r7") QCC_DSP_TIMES("r1", "r11") QCC_DSP_TIMES("r5", "r11")
+#else
+#define QCC_DSP_MULTIPLY4 ""
+#define QCC_DSP_MULTIPLY2 ""
+#endif
+#if (QCC_POST == 0) || QCC_DSP_BY_USAT
+#define QCC_DSP_SHIFT4 QCC_DSP_MULTIPLY4
+#define QCC_DSP_SHIFT2 QCC_DSP_MULTIPLY2
+#else
+#define QCC_DSP_SHIFT4 QCC_DSP_MULTIPLY4 QCC_DSP_ALL4(QCC_DSP_DOWN)
+#define QCC_DSP_SHIFT2 QCC_DSP_MULTIPLY2 QCC_DSP_ALL2(QCC_DSP_DOWN)
+#endif
+#endif
+
+/* B first: where there is no pixel B its outputs go where A's will. */
+#define QCC_DSP_WORDS "str r4,[r9],#4\n\tstr r0,[r7],#4\n\t"
+#if QCC_TAIL == 3
+#define QCC_DSP_STORE4                                                                      \
+    "ldr r11,[r12,#12]\n\tcmp r10,r11\n\tbeq 4f\n\t" QCC_DSP_WORDS "b 5f\n4:\n\t"           \
+    "strh r4,[r9]\n\tlsr r4,r4,#16\n\tstrb r4,[r9,#2]\n\t"                                  \
+    "strh r0,[r7]\n\tlsr r0,r0,#16\n\tstrb r0,[r7,#2]\n5:\n\t"
+#else
+#define QCC_DSP_STORE4 QCC_DSP_WORDS
+#endif
+#if QCC_TAIL == 1
+#define QCC_DSP_STORE2 "strb r4,[r9]\n\tstrb r0,[r7]\n\t"
+#else
+#define QCC_DSP_STORE2 "strh r4,[r9]\n\tstrh r0,[r7]\n\t"
+#endif
+
+#define QCC_DSP_CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r10", "r11", "r12", "lr", "cc", "memory"
+
+static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *tile)
+{
+    register qcc_dsp_tile_t *t __asm__("r0") = tile;
+
+    if (t->w != t->end) {
+        __asm__ volatile("push {r0,r7,r9,r11,r12}\n\tldr r10,[r0]\n"
+                         "1:\n\t" QCC_DSP_FIRST "ldm r10!,{r0-r3}\n\tmov r4,r0\n\tmov r5,r1\n\tmov r6,r2\n\t"
+                         "mov r8,r3\n" QCC_DSP_SUMS4 QCC_DSP_SHIFT4 QCC_DSP_PACK4
+                         "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE4
+                         "strd r7,r9,[r12,#4]\n\tldr r11,[r12,#12]\n\tcmp r10,r11\n\tbne 1b\n\t"
+                         "str r10,[r12]\n\tpop {r0,r7,r9,r11,r12}"
+                         : "+r"(t)
+                         :
+                         : QCC_DSP_CLOBBERED);
+    }
+#if (QCC_TAIL == 1) || (QCC_TAIL == 2)
+    t = tile;
+    __asm__ volatile("push {r0,r7,r9,r11,r12}\n\tldr r10,[r0]\n\t" QCC_DSP_FIRST
+                     "ldm r10!,{r0,r1}\n\tmov r4,r0\n\tmov r5,r1\n" QCC_DSP_SUMS2 QCC_DSP_SHIFT2 QCC_DSP_PACK2
+                     "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE2 "pop {r0,r7,r9,r11,r12}"
+                     : "+r"(t)
+                     :
+                     : QCC_DSP_CLOBBERED);
+#endif
+}
+
+#include "qcc_dsp_clip_end.h"
+#undef QCC_DSP_B4
+#undef QCC_DSP_B2
+#undef QCC_DSP_FIRST
+#undef QCC_DSP_NEXT
+#undef QCC_DSP_LOOP
+#undef QCC_DSP_AGAIN
+#undef QCC_DSP_MOVE
+#undef QCC_DSP_REST4
+#undef QCC_DSP_REST2
+#undef QCC_DSP_SUMS4
+#undef QCC_DSP_SUMS2
+#undef QCC_DSP_TIMES
+#undef QCC_DSP_MULTIPLY4
+#undef QCC_DSP_MULTIPLY2
+#undef QCC_DSP_SHIFT4
+#undef QCC_DSP_SHIFT2
+#undef QCC_DSP_WORDS
+#undef QCC_DSP_STORE4
+#undef QCC_DSP_STORE2
+#undef QCC_DSP_CLOBBERED
+
+#else /* the same in C */
+
 #if QCC_FORM == 0
 #define QCC_DSP_OUT(acc, n) qcc_clamp32(qcc_dsp_asr((acc), shifts >> (8 * (n))), QCC_LO, QCC_HI)
 #elif QCC_FORM == 1
@@ -30,20 +180,20 @@
 #define QCC_DSP_OUT(acc, n) \
     qcc_clamp32(qcc_asr32(qcc_smmla((int32_t)1 << (QCC_POST - 1), (acc), (int32_t)w[n]), QCC_POST), QCC_LO, QCC_HI)
 #endif
+#if QCC_TWINS
+#define QCC_DSP_APART 4
+#else
+#define QCC_DSP_APART QCC_STEP
+#endif
 
-/**
- * @param[in]  row     every run of pixel A begins `at` bytes after one of these
- * @param[in]  at      the same for all runs
- * @param[in]  w       stream of words, see above
- * @param[out] ya, yb  outputs of pixel A and pixel B; the same: pixel B is none
- * @param[in]  fours   blocks of 4 channels
- * @param[in]  chunks  blocks of QCC_PAIRS in a run
- */
-static inline void QCC_PASTE(QCC_FN, _tile)(int16_t *const *row, int32_t at, const uint32_t *w, QCC_Y *ya,
-                                            QCC_Y *yb, int32_t fours, int32_t chunks)
+/** The outputs of a tile; its stream and output pointers move on. */
+static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *t)
 {
-    (void)chunks;
-    for (; fours > 0; fours--) {
+    const uint32_t *w = t->w;
+    QCC_Y *ya = (QCC_Y *)t->ya;
+    QCC_Y *yb = (QCC_Y *)t->yb;
+
+    while (w != t->end) {
         int32_t a0 = (int32_t)w[0];
         int32_t a1 = (int32_t)w[1];
         int32_t a2 = (int32_t)w[2];
@@ -54,19 +204,11 @@ static inline void QCC_PASTE(QCC_FN, _tile)(int16_t *const *row, int32_t at, con
         int32_t b3 = a3;
 
         w += 4;
-        for (int32_t r = 0; r < QCC_SEGMENTS; r++) {
-            const void *s = (const uint8_t *)row[r] + at;
+        for (int32_t r = 0; r < QCC_RUNS; r++) {
+            const uint8_t *s = (const uint8_t *)t->row[r];
+            const int32_t pairs = (t->span / QCC_DSP_PAIR_BYTES) + QCC_REST;
 
-#if QCC_ONCE
-            QCC_RUN4(s, w);
-#else
-            for (int32_t k = chunks; k > 0; k--) {
-                QCC_RUN4(s, w);
-            }
-#endif
-#if QCC_REST
-            QCC_REST4(s, w);
-#endif
+            QCC_DSP_EACH4(pairs, s, QCC_DSP_PAIR_BYTES, QCC_DSP_APART, w, QCC_BITS)
         }
         {
 #if QCC_FORM == 0
@@ -78,15 +220,10 @@ static inline void QCC_PASTE(QCC_FN, _tile)(int16_t *const *row, int32_t at, con
             ya[0] = (QCC_Y)QCC_DSP_OUT(a0, 0);
             ya[1] = (QCC_Y)QCC_DSP_OUT(a1, 1);
             ya[2] = (QCC_Y)QCC_DSP_OUT(a2, 2);
-#if QCC_TAIL == 3
-            if (fours > 1) {
+            if ((QCC_TAIL != 3) || (&w[(QCC_FORM == 2) ? 4 : 0] != t->end)) {
                 yb[3] = (QCC_Y)QCC_DSP_OUT(b3, 3);
                 ya[3] = (QCC_Y)QCC_DSP_OUT(a3, 3);
             }
-#else
-            yb[3] = (QCC_Y)QCC_DSP_OUT(b3, 3);
-            ya[3] = (QCC_Y)QCC_DSP_OUT(a3, 3);
-#endif
 #if QCC_FORM == 2
             w += 4;
 #endif
@@ -102,19 +239,11 @@ static inline void QCC_PASTE(QCC_FN, _tile)(int16_t *const *row, int32_t at, con
         int32_t b1 = a1;
 
         w += 2;
-        for (int32_t r = 0; r < QCC_SEGMENTS; r++) {
-            const void *s = (const uint8_t *)row[r] + at;
+        for (int32_t r = 0; r < QCC_RUNS; r++) {
+            const uint8_t *s = (const uint8_t *)t->row[r];
+            const int32_t pairs = (t->span / QCC_DSP_PAIR_BYTES) + QCC_REST;
 
-#if QCC_ONCE
-            QCC_RUN2(s, w);
-#else
-            for (int32_t k = chunks; k > 0; k--) {
-                QCC_RUN2(s, w);
-            }
-#endif
-#if QCC_REST
-            QCC_REST2(s, w);
-#endif
+            QCC_DSP_EACH2(pairs, s, QCC_DSP_PAIR_BYTES, QCC_DSP_APART, w, QCC_BITS)
         }
         {
 #if QCC_FORM == 0
@@ -122,15 +251,18 @@ static inline void QCC_PASTE(QCC_FN, _tile)(int16_t *const *row, int32_t at, con
 #endif
             yb[0] = (QCC_Y)QCC_DSP_OUT(b0, 0);
             ya[0] = (QCC_Y)QCC_DSP_OUT(a0, 0);
-#if QCC_TAIL == 2
-            yb[1] = (QCC_Y)QCC_DSP_OUT(b1, 1);
-            ya[1] = (QCC_Y)QCC_DSP_OUT(a1, 1);
-#else
-            (void)a1;
-            (void)b1;
-#endif
+            if (QCC_TAIL == 2) {
+                yb[1] = (QCC_Y)QCC_DSP_OUT(b1, 1);
+                ya[1] = (QCC_Y)QCC_DSP_OUT(a1, 1);
+            }
         }
     }
 #endif
 }
+
 #undef QCC_DSP_OUT
+#undef QCC_DSP_APART
+
+#endif
+#undef QCC_DSP_PAIR_BYTES
+#undef QCC_DSP_PAIR_KIND
