@@ -285,7 +285,7 @@ def _fours(s: Shape) -> tuple[int, int]:
 def _tile_cost(layer: _Layer, unroll: Unroll, bits: int, segments: int, load: int) -> float:
     """Instructions for all channels of two pixels; *load* instructions fetch a pair of inputs."""
     fours, twos = _fours(layer.shape)
-    per4, per2 = (load + 14, load + 7) if bits == 8 else (load + 12, load + 6)
+    per4, per2 = (load + 14, load + 7) if bits == 8 else (load + 10, load + 5)
     pairs = unroll.pairs * unroll.chunks + unroll.rest
     loop = 1 if unroll.once else 5 + 5 * unroll.chunks
     loop += 5 if segments > 1 else 0

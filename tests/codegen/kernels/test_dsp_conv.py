@@ -111,6 +111,28 @@ def test_matrices(scale: str, tmp_path: Path) -> None:
     check_table(done, tmp_path)
 
 
+# Input CHW, output channels, padding, activation.
+WINOGRAD: tuple[tuple[Shape, int, list[int], str], ...] = (
+    ((16, 8, 8), 16, [1, 1, 1, 1], "relu"), ((8, 7, 9), 5, [1, 1, 1, 1], ""),
+    ((8, 5, 6), 7, [0, 0, 0, 0], "six"), ((12, 3, 3), 4, [2, 1, 0, 1], "relu"),
+    ((36, 6, 5), 8, [1, 1, 1, 1], "relu"), ((40, 4, 4), 6, [1, 1, 1, 1], "relu"),
+    ((76, 3, 6), 8, [1, 1, 1, 1], "relu"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", SCALE_MODES)
+def test_winograd(scale: str, tmp_path: Path) -> None:
+    models = [
+        conv(x, (out, x[0], 3, 3), {"pads": pads}, act, i)
+        for i, (x, out, pads, act) in enumerate(WINOGRAD)
+    ]
+    done = compile_table(models, "cortex-m4", scale=scale, optimize="speed")
+    assert kernels(done.program.layers) == ["dsp/conv-winograd"] * len(models)
+    check_table(done, tmp_path)
+    balanced = compile_table(models, "cortex-m4", scale=scale)
+    assert "dsp/conv-winograd" not in kernels(balanced.program.layers)
+
+
 @pytest.mark.parametrize("options", [{"per_channel": False}, {"weight_bits": 4, "act_bits": 4}])
 def test_other_formats(options: dict[str, Any], tmp_path: Path) -> None:
     """One shift for a layer; few bits, whose clip is a narrower saturation."""
