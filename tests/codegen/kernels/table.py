@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pytest
 from onnx import compose, helper
 
+from qcc.codegen import select
 from qcc.codegen.program import Layer
 from qcc.codegen.target import resolve
+from qcc.codegen.variants import Goal, Refusal, Variant, offers
 from qcc.driver import Compilation
+from qcc.ir import Graph, Node
 from tests.build import SANITIZE, check_on_host, compiled
 from tests.emulators import last_line, need_board, run_on_board
 
@@ -42,6 +46,19 @@ def compile_table(models: Sequence[onnx.ModelProto], target: str, **options: Any
 def layers_of(done: Compilation, case: int) -> list[Layer]:
     """The layers that came from model *case* of the table."""
     return [x for x in done.program.layers if x.output_tensor.startswith(f"c{case}_")]
+
+
+def prefer(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """Layers that *kernel* can compute are computed by it, whatever it costs."""
+
+    def filtered(
+        graph: Graph, node: Node, isa: Sequence[str], goal: Goal
+    ) -> tuple[list[Variant], list[Refusal]]:
+        found, refused = offers(graph, node, isa, goal)
+        wanted = [v for v in found if v.kernel == kernel]
+        return (wanted * 2 if wanted else found), refused  # the last one counts as the portable
+
+    monkeypatch.setattr(select, "offers", filtered)
 
 
 def check_table(done: Compilation, folder: Path, cc: str = "gcc") -> None:

@@ -21,6 +21,7 @@ from tests.codegen.kernels.table import (
     check_table,
     compile_table,
     layers_of,
+    prefer,
 )
 from tests.emulators import need
 
@@ -113,15 +114,16 @@ def test_matrices(scale: str, tmp_path: Path) -> None:
 
 # Input CHW, output channels, padding, activation.
 WINOGRAD: tuple[tuple[Shape, int, list[int], str], ...] = (
-    ((16, 8, 8), 16, [1, 1, 1, 1], "relu"), ((8, 7, 9), 5, [1, 1, 1, 1], ""),
-    ((8, 5, 6), 7, [0, 0, 0, 0], "six"), ((12, 3, 3), 4, [2, 1, 0, 1], "relu"),
+    ((16, 8, 8), 16, [1, 1, 1, 1], "relu"), ((16, 7, 9), 7, [1, 1, 1, 1], ""),
+    ((8, 6, 6), 7, [0, 0, 0, 0], "six"), ((12, 3, 3), 4, [2, 1, 0, 1], "relu"),
     ((36, 6, 5), 8, [1, 1, 1, 1], "relu"), ((40, 4, 4), 6, [1, 1, 1, 1], "relu"),
     ((76, 3, 6), 8, [1, 1, 1, 1], "relu"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("scale", SCALE_MODES)
-def test_winograd(scale: str, tmp_path: Path) -> None:
+def test_winograd(scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefer(monkeypatch, "dsp/conv-winograd")
     models = [
         conv(x, (out, x[0], 3, 3), {"pads": pads}, act, i)
         for i, (x, out, pads, act) in enumerate(WINOGRAD)
@@ -131,6 +133,12 @@ def test_winograd(scale: str, tmp_path: Path) -> None:
     check_table(done, tmp_path)
     balanced = compile_table(models, "cortex-m4", scale=scale)
     assert "dsp/conv-winograd" not in kernels(balanced.program.layers)
+
+
+def test_winograd_is_chosen_for_speed() -> None:
+    model_ = conv((16, 8, 8), (16, 16, 3, 3), {"pads": [1, 1, 1, 1]}, "relu", 0)
+    done = compile_table([model_], "cortex-m4", optimize="speed")
+    assert kernels(done.program.layers) == ["dsp/conv-winograd"]
 
 
 @pytest.mark.parametrize("options", [{"per_channel": False}, {"weight_bits": 4, "act_bits": 4}])
