@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qcc.codegen.tables import table_bytes
+from qcc.codegen.tables import distinct_bytes, table_bytes
 from qcc.codegen.variants import PORTABLE, Goal, Refusal, Variant, offers
 from qcc.config import OPTIMIZE, Optimize
 from qcc.errors import QccError
 from qcc.ir import Graph, Node
 from qcc.ops import OPS
 
-_PRICE: Mapping[Optimize, float] = {"size": 1e9, "balanced": 10.0, "speed": 0.0}
+_PRICE: Mapping[Optimize, float] = {"size": 300.0, "balanced": 10.0, "speed": 0.0}
 """Instructions of one inference that a byte of flash is worth."""
+
+_SMALLEST = 1e12
+"""The price at which only flash counts."""
 
 _ROUNDS = 8
 
@@ -38,93 +41,117 @@ class Choice:
     flash_bytes: int
 
 
-def select(
-    graph: Graph, isa: Sequence[str], optimize: Optimize, flash_budget: int | None = None
-) -> Choice:
-    """A variant for every node that has code.
+class Selector:
+    """The kernels that the layers of one integer graph may have, and choices among them.
 
     Args:
         graph: the integer graph.
         isa: kernel families of the target.
-        optimize: what to prefer.
-        flash_budget: bytes that tables and kernels may take together.
-
-    Raises:
-        QccError: when even the smallest choice exceeds *flash_budget*.
     """
-    chosen = _settle(graph, isa, optimize)
-    if flash_budget is None or chosen.flash_bytes <= flash_budget:
-        return chosen
-    smallest = _settle(graph, isa, "size")
-    if smallest.flash_bytes > flash_budget:
-        raise QccError(
-            f"--flash-budget {flash_budget}: the smallest program takes about "
-            f"{smallest.flash_bytes} bytes of tables and kernels; "
-            "use fewer bits (--bits) or a smaller model"
-        )
-    return _upgrade(smallest, chosen, flash_budget)
 
+    def __init__(self, graph: Graph, isa: Sequence[str]) -> None:
+        self._graph, self._isa = graph, isa
+        self._options: dict[bool, dict[str, list[Variant]]] = {}
 
-def trade(graph: Graph, isa: Sequence[str]) -> dict[Optimize, Choice]:
-    """What every profile would take, for the summary."""
-    return {optimize: _settle(graph, isa, optimize) for optimize in OPTIMIZE}
+    def choose(self, optimize: Optimize, flash_budget: int | None = None) -> Choice:
+        """A variant for every node that has code.
 
+        Args:
+            optimize: what to prefer.
+            flash_budget: bytes that tables and kernels may take together.
 
-def _nodes(graph: Graph) -> list[Node]:
-    return [n for n in graph.nodes() if not OPS[n.op].alias]
+        Raises:
+            QccError: when even the smallest choice exceeds *flash_budget*.
+        """
+        chosen = self._settle(Goal(optimize), _PRICE[optimize])
+        if flash_budget is None or chosen.flash_bytes <= flash_budget:
+            return chosen
+        smallest = self._settle(Goal("size"), _SMALLEST)
+        if smallest.flash_bytes > flash_budget:
+            raise QccError(
+                f"--flash-budget {flash_budget}: the smallest program takes about "
+                f"{smallest.flash_bytes} bytes of tables and kernels; "
+                "use fewer bits (--bits) or a smaller model"
+            )
+        candidates = [_upgrade(smallest, chosen, flash_budget)]
+        if Goal(optimize).expand_weights:
+            balanced = self._settle(Goal("balanced"), _PRICE["balanced"])
+            if balanced.flash_bytes <= flash_budget:
+                candidates.append(_upgrade(balanced, chosen, flash_budget))
+        return min(candidates, key=lambda c: c.instructions)
 
+    def trade(self) -> dict[Optimize, Choice]:
+        """What every profile would take."""
+        return {optimize: self.choose(optimize) for optimize in OPTIMIZE}
 
-def _settle(graph: Graph, isa: Sequence[str], optimize: Optimize) -> Choice:
-    """Each layer the cheapest, given what the others have chosen."""
-    goal = Goal(optimize)
-    options = {n.name: _options(graph, n, isa, goal) for n in _nodes(graph)}
-    chosen = {
-        name: min(variants, key=lambda v: _cost(v, v.code_bytes, optimize))
-        for name, variants in options.items()
-    }
-    for _ in range(_ROUNDS):
-        before = _total(chosen, optimize)
-        _improve_each(chosen, options, optimize)
-        _improve_together(chosen, options, optimize)
-        if _total(chosen, optimize) >= before:
-            break
-    return _choice(chosen)
+    def _settle(self, goal: Goal, price: float) -> Choice:
+        """Each layer the cheapest, given what the others have chosen."""
+        options = self._variants(goal)
+        chosen = {
+            name: min(variants, key=lambda v: _cost(v, v.code_bytes, price))
+            for name, variants in options.items()
+        }
+        for _ in range(_ROUNDS):
+            before = _total(chosen, price)
+            _improve_each(chosen, options, price)
+            _improve_together(chosen, options, price)
+            if _total(chosen, price) >= before:
+                break
+        return _choice(chosen)
+
+    def _variants(self, goal: Goal) -> dict[str, list[Variant]]:
+        """Every node's variants, found once for each answer to what providers may trade."""
+        key = goal.expand_weights
+        if key not in self._options:
+            self._options[key] = {
+                n.name: _options(self._graph, n, self._isa, goal)
+                for n in self._graph.nodes()
+                if not OPS[n.op].alias
+            }
+        return self._options[key]
 
 
 def _improve_each(
-    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], optimize: Optimize
+    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], price: float
 ) -> None:
     """Every layer alone: code that another layer has already is free."""
     for name, candidates in options.items():
         others = {_key(v) for other, v in chosen.items() if other != name}
         chosen[name] = min(
             candidates,
-            key=lambda v: _cost(v, 0 if _key(v) in others else v.code_bytes, optimize),
+            key=lambda v: _cost(v, 0 if _key(v) in others else v.code_bytes, price),
         )
 
 
 def _improve_together(
-    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], optimize: Optimize
+    chosen: dict[str, Variant], options: Mapping[str, Sequence[Variant]], price: float
 ) -> None:
     """One kernel for all layers that gain by it, where that pays for its code."""
     keys = dict.fromkeys(_key(v) for candidates in options.values() for v in candidates)
-    best = _total(chosen, optimize)
+    best = _total(chosen, price)
     for key in keys:
         trial = dict(chosen)
         for name, candidates in options.items():
             for v in candidates:
-                if _key(v) == key and _cost(v, 0, optimize) < _cost(trial[name], 0, optimize):
+                if _key(v) == key and _cost(v, 0, price) < _cost(trial[name], 0, price):
                     trial[name] = v
-        total = _total(trial, optimize)
+        total = _total(trial, price)
         if total < best:
             chosen.update(trial)
             best = total
 
 
-def _total(chosen: Mapping[str, Variant], optimize: Optimize) -> tuple[float, int]:
+def _total(chosen: Mapping[str, Variant], price: float) -> tuple[float, int]:
     """The whole program's cost."""
     done = _choice(chosen)
-    return done.instructions + _PRICE[optimize] * done.flash_bytes, done.flash_bytes
+    return done.instructions + price * done.flash_bytes, done.flash_bytes
+
+
+def select(
+    graph: Graph, isa: Sequence[str], optimize: Optimize, flash_budget: int | None = None
+) -> Choice:
+    """``Selector(graph, isa).choose(optimize, flash_budget)``."""
+    return Selector(graph, isa).choose(optimize, flash_budget)
 
 
 def _options(graph: Graph, node: Node, isa: Sequence[str], goal: Goal) -> list[Variant]:
@@ -146,14 +173,14 @@ def _key(variant: Variant) -> tuple[str, ...]:
     return tuple(call.kernel.function for call in variant.calls)
 
 
-def _cost(variant: Variant, code: int, optimize: Optimize) -> tuple[float, int]:
+def _cost(variant: Variant, code: int, price: float) -> tuple[float, int]:
     flash = code + table_bytes(variant.calls)
-    return variant.instructions + _PRICE[optimize] * flash, flash
+    return variant.instructions + price * flash, flash
 
 
 def _choice(chosen: Mapping[str, Variant]) -> Choice:
     code = {_key(v): v.code_bytes for v in chosen.values()}
-    tables = sum(table_bytes(v.calls) for v in chosen.values())
+    tables = distinct_bytes([v.calls for v in chosen.values()])
     return Choice(
         dict(chosen),
         sum(v.instructions for v in chosen.values()),
@@ -178,4 +205,4 @@ def _upgrade(small: Choice, wanted: Choice, budget: int) -> Choice:
     return _choice(now)
 
 
-__all__ = ["PORTABLE", "Choice", "select", "trade"]
+__all__ = ["PORTABLE", "Choice", "Selector", "select"]
