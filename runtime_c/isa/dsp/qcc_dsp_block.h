@@ -71,7 +71,10 @@ typedef struct {
     void *yb;            /* 8: outputs of pixel B */
     const uint32_t *end; /* 12: of the blocks of 4 channels in the stream */
     int32_t span;        /* 16: bytes of a run that whole blocks take */
-    const void *row[QCC_DSP_MOST_RUNS + 1]; /* 20: runs of inputs; NULL after the last */
+    int32_t tiles;       /* 20: pairs of pixels, side by side */
+    int32_t channels;    /* 24: bytes of a pixel's outputs */
+    int32_t step;        /* 28: bytes from a tile's runs to the next one's */
+    const void *row[QCC_DSP_MOST_RUNS + 1]; /* 32: runs of inputs; NULL after the last */
 } qcc_dsp_tile_t;
 
 #if QCC_DSP_ASM

@@ -71,23 +71,23 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
         QCC_PASTE(QCC_FN, _fill)(&row[r][left], x, next, h, pitch, n);
         next++;
     }
+    tile.w = w;
     tile.end = &w[words];
     tile.span = span;
+    tile.channels = oc;
+    tile.step = 2 * QCC_STEP;
     tile.row[QCC_KH] = NULL;
     for (int32_t i = 0; i < oh; i++) {
-        for (int32_t r = 0; r < QCC_KH; r++) {
-            tile.row[r] = row[r];
-        }
-        for (int32_t j = ow; j > 0; j -= 2) {
-            tile.w = w;
-            tile.ya = y;
-            tile.yb = (j > 1) ? &y[oc] : y;
-            QCC_PASTE(QCC_FN, _tile)(&tile);
-            for (int32_t r = 0; (j > 2) && (r < QCC_KH); r++) {
-                tile.row[r] = (const uint8_t *)tile.row[r] + (2 * QCC_STEP);
+        for (int32_t single = (ow > 1) ? 0 : 1; single < ((ow & 1) + 1); single++) { /* pairs, then a last pixel */
+            tile.tiles = (single != 0) ? 1 : (ow / 2);
+            tile.ya = (single != 0) ? &y[(ow - 1) * oc] : y;
+            tile.yb = (single != 0) ? tile.ya : &y[oc];
+            for (int32_t r = 0; r < QCC_KH; r++) {
+                tile.row[r] = (const uint8_t *)row[r] + ((single != 0) ? ((ow - 1) * QCC_STEP) : 0);
             }
-            y += (j > 1) ? (2 * oc) : oc;
+            QCC_PASTE(QCC_FN, _tiles)(&tile);
         }
+        y += ow * oc;
         for (int32_t s = 0; (i < (oh - 1)) && (s < sh); s++) {
             int16_t *first = row[0];
 

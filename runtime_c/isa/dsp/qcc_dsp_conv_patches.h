@@ -70,7 +70,11 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
 {
     qcc_dsp_tile_t tile;
 
+    tile.w = w;
     tile.end = &w[words];
+    tile.tiles = 1;
+    tile.channels = oc;
+    tile.step = 0;
     tile.span = span;
     tile.row[0] = patch;
     tile.row[1] = NULL;
@@ -105,10 +109,9 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
                     }
                 }
             }
-            tile.w = w;
             tile.ya = y;
             tile.yb = (last != 0) ? y : &y[oc];
-            QCC_PASTE(QCC_FN, _tile)(&tile);
+            QCC_PASTE(QCC_FN, _tiles)(&tile);
             y += (2 - last) * oc;
         }
     }

@@ -3,7 +3,7 @@
  * @brief All output channels of two pixels: what the DSP convolutions share.
  *
  * A part of a kernel template: it reads the macros of the kernel that includes it and leaves them
- * defined. It defines QCC_PASTE(QCC_FN, _tile).
+ * defined. It defines QCC_PASTE(QCC_FN, _tiles).
  *
  * QCC_Y            output type
  * QCC_LO, QCC_HI   clip
@@ -38,10 +38,10 @@
 
 /* Stack: 0 the tile, 4 r7, 8 r9, 12 the run at hand, 16 the end of its whole blocks. */
 #if QCC_RUNS > 1
-#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#20]!\n\tstr r11,[sp,#12]\n\t"
+#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#32]!\n\tstr r11,[sp,#12]\n\t"
 #define QCC_DSP_NEXT "ldr r11,[sp,#12]\n\tldr r9,[r11,#4]!\n\tstr r11,[sp,#12]\n\tcmp r9,#0\n\tbne 2b\n\t"
 #else
-#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#20]\n\t"
+#define QCC_DSP_FIRST "ldr r11,[sp]\n\tldr r9,[r11,#32]\n\t"
 #define QCC_DSP_NEXT ""
 #endif
 #if QCC_ONCE
@@ -109,43 +109,53 @@
 #if QCC_TAIL == 3
 #define QCC_DSP_STORE4                                                                      \
     "ldr r11,[r12,#12]\n\tcmp r10,r11\n\tbeq 4f\n\t" QCC_DSP_WORDS "b 5f\n4:\n\t"           \
-    "strh r4,[r9]\n\tlsr r4,r4,#16\n\tstrb r4,[r9,#2]\n\t"                                  \
-    "strh r0,[r7]\n\tlsr r0,r0,#16\n\tstrb r0,[r7,#2]\n5:\n\t"
+    "strh r4,[r9],#2\n\tlsr r4,r4,#16\n\tstrb r4,[r9],#1\n\t"                               \
+    "strh r0,[r7],#2\n\tlsr r0,r0,#16\n\tstrb r0,[r7],#1\n5:\n\t"
 #else
 #define QCC_DSP_STORE4 QCC_DSP_WORDS
 #endif
 #if QCC_TAIL == 1
-#define QCC_DSP_STORE2 "strb r4,[r9]\n\tstrb r0,[r7]\n\t"
+#define QCC_DSP_STORE2 "strb r4,[r9],#1\n\tstrb r0,[r7],#1\n\t"
 #else
-#define QCC_DSP_STORE2 "strh r4,[r9]\n\tstrh r0,[r7]\n\t"
+#define QCC_DSP_STORE2 "strh r4,[r9],#2\n\tstrh r0,[r7],#2\n\t"
 #endif
 
 #define QCC_DSP_CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r10", "r11", "r12", "lr", "cc", "memory"
 
-static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *tile)
+#if (QCC_TAIL == 1) || (QCC_TAIL == 2)
+#define QCC_DSP_FOURS "ldr r11,[r11,#12]\n\tcmp r10,r11\n\tbeq 8f\n\t"
+#define QCC_DSP_TAIL                                                                              \
+    "8:\n\t" QCC_DSP_FIRST "ldrd r0,r1,[r10]\n\tldrd r4,r5,[r10],#8\n" QCC_DSP_SUMS2           \
+    QCC_DSP_SHIFT2 QCC_DSP_PACK2 "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE2         \
+    "strd r7,r9,[r12,#4]\n\t"
+#else
+#define QCC_DSP_FOURS ""
+#define QCC_DSP_TAIL ""
+#endif
+#if QCC_TWINS /* the inputs of the next tile are copied first */
+#define QCC_DSP_TILE_END ""
+#else
+#define QCC_DSP_ADVANCE(i) "ldr r11,[r12,#32+4*" #i "]\n\tadd r11,r11,r10\n\tstr r11,[r12,#32+4*" #i "]\n\t"
+#define QCC_DSP_TILE_END                                                                          \
+    "ldr r11,[r12,#20]\n\tsubs r11,r11,#1\n\tbeq 7f\n\tstr r11,[r12,#20]\n\tldr r10,[r12,#28]\n\t" \
+    QCC_REPEAT(QCC_RUNS, QCC_DSP_ADVANCE)                                                         \
+    "ldr r11,[r12,#24]\n\tldr r7,[r12,#8]\n\tadd r9,r7,r11\n\tstrd r7,r9,[r12,#4]\n\tb 6b\n7:\n\t"
+#endif
+
+/** The outputs of a row of tiles (of one, if QCC_TWINS): pixels A and B of the first in t. */
+static inline void QCC_PASTE(QCC_FN, _tiles)(qcc_dsp_tile_t *tile)
 {
     register qcc_dsp_tile_t *t __asm__("r0") = tile;
 
-    if (t->w != t->end) {
-        __asm__ volatile("push {r0,r7,r9,r11,r12}\n\tldr r10,[r0]\n"
-                         "1:\n\t" QCC_DSP_FIRST "ldm r10!,{r0-r3}\n\tmov r4,r0\n\tmov r5,r1\n\tmov r6,r2\n\t"
-                         "mov r8,r3\n" QCC_DSP_SUMS4 QCC_DSP_SHIFT4 QCC_DSP_PACK4
-                         "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE4
-                         "strd r7,r9,[r12,#4]\n\tldr r11,[r12,#12]\n\tcmp r10,r11\n\tbne 1b\n\t"
-                         "str r10,[r12]\n\tpop {r0,r7,r9,r11,r12}"
-                         : "+r"(t)
-                         :
-                         : QCC_DSP_CLOBBERED);
-    }
-#if (QCC_TAIL == 1) || (QCC_TAIL == 2)
-    t = tile;
-    __asm__ volatile("push {r0,r7,r9,r11,r12}\n\tldr r10,[r0]\n\t" QCC_DSP_FIRST
-                     "ldm r10!,{r0,r1}\n\tmov r4,r0\n\tmov r5,r1\n" QCC_DSP_SUMS2 QCC_DSP_SHIFT2 QCC_DSP_PACK2
-                     "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE2 "pop {r0,r7,r9,r11,r12}"
+    __asm__ volatile("push {r0,r7,r9,r11,r12}\n"
+                     "6:\n\tldr r11,[sp]\n\tldr r10,[r11]\n\t" QCC_DSP_FOURS
+                     "1:\n\t" QCC_DSP_FIRST "ldm r10,{r0-r3}\n\tldm r10!,{r4-r6,r8}\n" QCC_DSP_SUMS4 QCC_DSP_SHIFT4 QCC_DSP_PACK4
+                     "ldr r12,[sp]\n\tldrd r7,r9,[r12,#4]\n\t" QCC_DSP_STORE4
+                     "strd r7,r9,[r12,#4]\n\tldr r11,[r12,#12]\n\tcmp r10,r11\n\tbne 1b\n\t"
+                     QCC_DSP_TAIL QCC_DSP_TILE_END "pop {r0,r7,r9,r11,r12}"
                      : "+r"(t)
                      :
                      : QCC_DSP_CLOBBERED);
-#endif
 }
 
 #include "qcc_dsp_clip_end.h"
@@ -168,6 +178,10 @@ static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *tile)
 #undef QCC_DSP_WORDS
 #undef QCC_DSP_STORE4
 #undef QCC_DSP_STORE2
+#undef QCC_DSP_FOURS
+#undef QCC_DSP_TAIL
+#undef QCC_DSP_ADVANCE
+#undef QCC_DSP_TILE_END
 #undef QCC_DSP_CLOBBERED
 
 #else /* the same in C */
@@ -186,8 +200,8 @@ static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *tile)
 #define QCC_DSP_APART QCC_STEP
 #endif
 
-/** The outputs of a tile; its stream and output pointers move on. */
-static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *t)
+/** The outputs of one tile. */
+static inline void QCC_PASTE(QCC_FN, _tile)(const qcc_dsp_tile_t *t)
 {
     const uint32_t *w = t->w;
     QCC_Y *ya = (QCC_Y *)t->ya;
@@ -258,6 +272,20 @@ static inline void QCC_PASTE(QCC_FN, _tile)(qcc_dsp_tile_t *t)
         }
     }
 #endif
+}
+
+static inline void QCC_PASTE(QCC_FN, _tiles)(qcc_dsp_tile_t *t)
+{
+    QCC_PASTE(QCC_FN, _tile)(t);
+    while (t->tiles > 1) {
+        for (int32_t r = 0; r < QCC_RUNS; r++) {
+            t->row[r] = (const uint8_t *)t->row[r] + t->step;
+        }
+        t->ya = (uint8_t *)t->yb + t->channels;
+        t->yb = (uint8_t *)t->ya + t->channels;
+        t->tiles--;
+        QCC_PASTE(QCC_FN, _tile)(t);
+    }
 }
 
 #undef QCC_DSP_OUT

@@ -48,15 +48,16 @@ def layers_of(done: Compilation, case: int) -> list[Layer]:
     return [x for x in done.program.layers if x.output_tensor.startswith(f"c{case}_")]
 
 
-def prefer(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
-    """Layers that *kernel* can compute are computed by it, whatever it costs."""
+def prefer(monkeypatch: pytest.MonkeyPatch, *kernels: str) -> None:
+    """Layers are computed by the first of *kernels* that can, whatever it costs."""
 
     def filtered(
         graph: Graph, node: Node, isa: Sequence[str], goal: Goal
     ) -> tuple[list[Variant], list[Refusal]]:
         found, refused = offers(graph, node, isa, goal)
-        wanted = [v for v in found if v.kernel == kernel]
-        return (wanted * 2 if wanted else found), refused  # the last one counts as the portable
+        able = [[v for v in found if v.kernel == kernel] for kernel in kernels]
+        wanted = next(filter(None, able), [])
+        return (wanted + wanted[:1] if wanted else found), refused  # the last is for the portable
 
     monkeypatch.setattr(select, "offers", filtered)
 
