@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +32,7 @@ class _Parameter:
 @dataclass(frozen=True, slots=True)
 class _Function:
     layer: Layer
+    also: tuple[int, ...]
     inputs: tuple[_Parameter, ...]
     params: str
     calls: tuple[str, ...]
@@ -40,6 +41,7 @@ class _Function:
 @dataclass(frozen=True, slots=True)
 class _Run:
     layer: Layer
+    function: str
     args: str
     bytes: int
 
@@ -56,6 +58,7 @@ class _Table:
 def emit_model(program: Program, target: Target) -> dict[str, str]:
     """The model's own C: header, source, weights, float helpers and the kernels it uses."""
     kernels = _kernels(program.layers)
+    functions = _functions(program)
     shared: dict[str, Any] = {
         "name": program.name,
         "title": program.title,
@@ -67,13 +70,15 @@ def emit_model(program: Program, target: Target) -> dict[str, str]:
     }
     ports: dict[str, Any] = {"inputs": program.inputs, "outputs": program.outputs}
     out = {
-        f"{program.name}.h": render("model.h.j2", **shared, **ports),
+        f"{program.name}.h": render(
+            "model.h.j2", **shared, **ports, placed=bool(program.ports_in_arena)
+        ),
         f"{program.name}.c": render(
             "model.c.j2",
             **shared,
             kernels=kernels,
-            functions=[_function(program, layer) for layer in program.layers],
-            runs=[_run(layer) for layer in program.layers],
+            functions=functions,
+            runs=[_run(functions, layer) for layer in program.layers],
             null_check=_null_check(program),
         ),
         f"{program.name}_weights.h": render(
@@ -144,6 +149,19 @@ def _uses_scratch(layer: Layer) -> bool:
     return any(isinstance(a, Scratch) for c in layer.calls for a in c.args)
 
 
+def _functions(program: Program) -> list[_Function]:
+    """The functions of the layers; layers that compute the same, as bands of rows do, share one."""
+    found: dict[tuple[object, ...], _Function] = {}
+    for layer in program.layers:
+        f = _function(program, layer)
+        text = (f.params, f.calls, layer.op, layer.output_shape, layer.scale, layer.zero_point)
+        key = (*text, tuple(i.shape for i in f.inputs), layer.acc_bound)
+        if key in found:
+            f = replace(found[key], also=(*found[key].also, layer.index))
+        found[key] = f
+    return list(found.values())
+
+
 def _function(program: Program, layer: Layer) -> _Function:
     names = _input_names(len(layer.inputs))
     used = _used_inputs(layer)
@@ -155,7 +173,7 @@ def _function(program: Program, layer: Layer) -> _Function:
     if _uses_scratch(layer):
         params.append("void *scratch")
     calls = tuple(_call(program, layer, call, names) for call in layer.calls)
-    return _Function(layer, inputs, ", ".join(params), calls)
+    return _Function(layer, (), inputs, ", ".join(params), calls)
 
 
 def _call(program: Program, layer: Layer, call: Call, names: list[str]) -> str:
@@ -185,11 +203,12 @@ def _wrap(head: str, args: list[str], width: int = 108) -> str:
     return "\n    ".join([*lines, line])
 
 
-def _run(layer: Layer) -> _Run:
+def _run(functions: Sequence[_Function], layer: Layer) -> _Run:
+    (function,) = (f.layer.c_name for f in functions if layer.index in (f.layer.index, *f.also))
     args = [layer.inputs[i] for i in _used_inputs(layer)] + [layer.output]
     if _uses_scratch(layer):
         args.append(layer.scratch)
-    return _Run(layer, ", ".join(args), _bytes(layer.output_shape, layer.output_type))
+    return _Run(layer, function, ", ".join(args), _bytes(layer.output_shape, layer.output_type))
 
 
 def _bytes(shape: Shape, qtype: QType) -> int:
@@ -200,10 +219,12 @@ def _bytes(shape: Shape, qtype: QType) -> int:
 
 
 def _table_name(program: Program, layer: Layer, table: CArray) -> str:
-    return f"{program.name}_{layer.c_name}_{table.suffix}"
+    own = f"{layer.c_name}_{table.suffix}"
+    return f"{program.name}_{layer.tables.get(table.suffix, own)}"
 
 
 def _tables(program: Program, layer: Layer) -> list[_Table]:
+    """The tables of *layer* that no layer before has."""
     return [
         _Table(
             _table_name(program, layer, t),
@@ -213,4 +234,5 @@ def _tables(program: Program, layer: Layer) -> list[_Table]:
             f"{layer.name}: {t.suffix} {t.note}".rstrip(),
         )
         for t in tables(layer.calls)
+        if layer.tables.get(t.suffix, f"{layer.c_name}_{t.suffix}") == f"{layer.c_name}_{t.suffix}"
     ]

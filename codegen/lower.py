@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcc.builder import NHWC
-from qcc.codegen.memory import Item, plan
 from qcc.codegen.names import MAX_IDENTIFIER, c_identifier, unique
-from qcc.codegen.program import Buffer, Layer, Port, Program
-from qcc.codegen.tables import table_bytes, tables
+from qcc.codegen.program import Banding, Layer, Port, Program
+from qcc.codegen.storage import ARENA_ALIGN, coded, scratch_name, store
+from qcc.codegen.tables import ctype_bytes, distinct_bytes, first_equals, tables
 from qcc.codegen.variants import Variant
+from qcc.config import Io
 from qcc.ir import Graph, Node
 from qcc.ops import OPS
 from qcc.ops.base import Call
-
-ARENA_ALIGN = 8
-"""Alignment of the arena and of every buffer in it: enough for any element type."""
 
 _LONGEST = 24
 """Longer layer names (converters make some of 100 characters) give way to operator and number."""
@@ -46,32 +44,35 @@ def lower(
     before: Before,
     notes: Sequence[str],
     variants: Mapping[str, Variant],
+    io: Io = "auto",
+    bands: Banding | None = None,
 ) -> Program:
     """The program of a quantized *graph*, C prefix *name*, its layers computed by *variants*."""
-    nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
-    roots = _storage_roots(graph)
-    ports = _ports(graph, name)
-    placed, arena, bound = _place(graph, nodes, roots, variants)
-    where = {p_tensor: port.name for p_tensor, port in ports.items()}
-    offsets = {b.tensor: b.offset for b in placed}
+    storage = store(graph, variants, io)
+    nodes = storage.nodes
+    ports = _ports(graph, name, storage.ports)
+    where = {storage.views.owner[tensor]: port.name for tensor, port in ports.items()}
 
     def pointer(tensor: str, writes: bool) -> str:
-        root = roots[tensor]
-        if root in where:
-            return where[root]
+        root, at = storage.views.root(tensor)
         ctype = graph.quant(tensor).qtype.ctype
+        if root in where:
+            return f"&{where[root]}[{at // ctype_bytes(ctype)}]" if at else where[root]
         const = "" if writes else "const "
+        at += storage.offsets[root]
         if ctype == "uint8_t":  # what the arena is
-            return f"&a[{offsets[root]}]"
-        return f"({const}{ctype} *)(void *)&a[{offsets[root]}]"
+            return f"&a[{at}]"
+        return f"({const}{ctype} *)(void *)&a[{at}]"
 
     chosen = [variants[n.name] for n in nodes]
     calls = [v.calls for v in chosen]
     c_names = _layer_names(name, nodes, calls, [p.name for p in ports.values()])
+    owners = first_equals(calls)
+    parameters = _parameters(graph, nodes)
     layers = tuple(
-        _layer(graph, i, n, c, v, [pointer(t, False) for t in graph.activations(n)],
-               pointer(n.output, True), offsets.get(scratch_name(n)))
-        for i, (n, c, v) in enumerate(zip(nodes, c_names, chosen, strict=True))
+        _layer(graph, i, n, c_names, v, [pointer(t, False) for t in graph.activations(n)],
+               pointer(n.output, True), storage.offsets.get(scratch_name(n)), owners, parameters[i])
+        for i, (n, v) in enumerate(zip(nodes, chosen, strict=True))
     )  # fmt: skip
     return Program(
         name=name,
@@ -79,24 +80,26 @@ def lower(
         inputs=tuple(ports[t] for t in graph.inputs),
         outputs=tuple(ports[t] for t in graph.outputs),
         layers=layers,
-        buffers=tuple(placed),
-        arena_bytes=arena,
+        buffers=storage.buffers,
+        arena_bytes=storage.arena_bytes,
         arena_align=ARENA_ALIGN,
-        arena_bound=bound,
+        arena_bound=storage.bound,
+        arena_bound_any_order=storage.bound_any_order,
         macs_before=before.macs,
         parameters_before=before.parameters,
         weight_bytes_before=before.weight_bytes,
         notes=tuple(notes),
+        bands=bands,
     )
 
 
 def totals(graph: Graph) -> Before:
     """MACs, parameters and bytes of constant tables of the graph as it is now."""
-    nodes = [n for n in graph.nodes() if not OPS[n.op].alias]
+    nodes = coded(graph)
     return Before(
         sum(OPS[n.op].macs(graph, n) for n in nodes),
-        sum(_parameters(graph, n) for n in nodes),
-        sum(table_bytes(OPS[n.op].calls(graph, n)) for n in nodes),
+        sum(_parameters(graph, nodes)),
+        distinct_bytes([OPS[n.op].calls(graph, n) for n in nodes]),
     )
 
 
@@ -119,7 +122,7 @@ def _layer_names(
     layer called conv_w must not meet, nor a parameter of the model.
     """
     prefix = f"{name.lower()}_"
-    taken = {*_SHARED, *(f"{p.lower()}_size" for p in ports)}
+    taken = {*_SHARED, *(f"{p.lower()}_{what}" for p in ports for what in ("size", "offset"))}
     taken |= {p.lower().removeprefix(prefix) for p in ports if p.lower().startswith(prefix)}
     plain = unique([_c_name(i, n) for i, n in enumerate(nodes)])
     wanted = {p.lower() for p in plain}
@@ -141,32 +144,21 @@ def _claims(c_name: str, suffixes: Sequence[str]) -> set[str]:
     return {c_name.lower(), *(f"{c_name}_{s}".lower() for s in suffixes)}
 
 
-def _parameters(graph: Graph, node: Node) -> int:
-    return sum(graph.tensor(t).size for t in node.inputs if graph.is_constant(t))
+def _parameters(graph: Graph, nodes: Sequence[Node]) -> list[int]:
+    """Constants of every layer, those that several read counted for the first."""
+    seen: set[str] = set()
+    counts = []
+    for node in nodes:
+        new = {t for t in node.inputs if graph.is_constant(t)} - seen
+        seen |= new
+        counts.append(sum(graph.tensor(t).size for t in new))
+    return counts
 
 
-# -- storage --------------------------------------------------------------------------------------
+# -- ports ----------------------------------------------------------------------------------------
 
 
-def _storage_roots(graph: Graph) -> dict[str, str]:
-    """Tensor -> the tensor whose bytes it shares (aliases have no code).
-
-    A graph output that is an alias owns the storage of the whole chain, if the chain starts at
-    a layer; an input of the graph always owns its own.
-    """
-    root = {t.name: t.name for t in graph.tensors() if t.data is None}
-    for node in graph.nodes():
-        if OPS[node.op].alias:
-            root[node.output] = root[node.inputs[0]]
-    for out in graph.outputs:
-        first = root[out]
-        if first in graph.inputs or first in graph.outputs:
-            continue
-        root = {t: (out if r == first else r) for t, r in root.items()}
-    return root
-
-
-def _ports(graph: Graph, name: str) -> dict[str, Port]:
+def _ports(graph: Graph, name: str, offsets: Mapping[str, int]) -> dict[str, Port]:
     names = [*graph.inputs, *graph.outputs]
     shared = (f"{name}_{s}" for s in _SHARED)
     reserved = [*_RESERVED, *(s for s in shared if len(s) <= MAX_IDENTIFIER)]
@@ -186,6 +178,7 @@ def _ports(graph: Graph, name: str) -> dict[str, Port]:
             perm=perm,
             layout=_layout(graph, t, perm),
             quant=graph.quant(t),
+            offset=offsets.get(t),
         )
     return ports
 
@@ -212,69 +205,6 @@ def _layout(graph: Graph, tensor: str, perm: Sequence[int]) -> str:
     return "onnx" if identity else f"onnx axes {list(perm)}"
 
 
-def scratch_name(node: Node) -> str:
-    """The memory plan's name for the scratch memory of *node*."""
-    return f"{node.name} (scratch)"
-
-
-def _place(
-    graph: Graph, nodes: list[Node], roots: dict[str, str], variants: Mapping[str, Variant]
-) -> tuple[list[Buffer], int, int]:
-    """(buffers in the arena, its size, the lower bound of its size)."""
-    outside = {roots[t] for t in (*graph.inputs, *graph.outputs)}
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    size: dict[str, int] = {}
-    for i, node in enumerate(nodes):
-        root = roots[node.output]
-        first.setdefault(root, i)
-        last[root] = max(i, last.get(root, i))
-        size[root] = max(size.get(root, 0), _bytes(graph, node.output))
-        for t in graph.activations(node):
-            last[roots[t]] = i
-    items = [
-        Item(root, size[root], first[root], last[root], _inplace(graph, nodes, roots, last, root))
-        for root in first
-        if root not in outside
-    ]
-    known = {item.name for item in items}
-    items = [
-        item if item.inplace_of in known else Item(item.name, item.bytes, item.first, item.last)
-        for item in items
-    ]
-    items += [
-        Item(scratch_name(node), variants[node.name].scratch, i, i)
-        for i, node in enumerate(nodes)
-        if variants[node.name].scratch
-    ]
-    done = plan(items, ARENA_ALIGN)
-    buffers = [
-        Buffer(item.name, done.offsets[item.name], item.bytes, item.first, item.last)
-        for item in items
-    ]
-    return buffers, done.total_bytes, done.bound
-
-
-def _bytes(graph: Graph, tensor: str) -> int:
-    return graph.tensor(tensor).size * graph.quant(tensor).qtype.storage_bits // 8
-
-
-def _inplace(
-    graph: Graph, nodes: list[Node], roots: dict[str, str], last: dict[str, int], root: str
-) -> str | None:
-    """The buffer that *root* may be written over: an elementwise op's first operand dying there."""
-    i = next(k for k, n in enumerate(nodes) if roots[n.output] == root)
-    node = nodes[i]
-    if not OPS[node.op].elementwise:
-        return None
-    for t in graph.activations(node):
-        same = graph.shape(t) == graph.shape(node.output)
-        narrow = graph.quant(node.output).qtype.storage_bits <= graph.quant(t).qtype.storage_bits
-        if same and narrow and last[roots[t]] == i and roots[t] != root:
-            return roots[t]
-    return None
-
-
 # -- layers ---------------------------------------------------------------------------------------
 
 
@@ -282,19 +212,22 @@ def _layer(
     graph: Graph,
     index: int,
     node: Node,
-    c_name: str,
+    c_names: Sequence[str],
     variant: Variant,
     inputs: list[str],
     output: str,
     scratch: int | None,
+    owners: Mapping[tuple[int, str], tuple[int, str]],
+    parameters: int,
 ) -> Layer:
     calls = variant.calls
+    own = [t for t in tables(calls) if owners[index, t.suffix] == (index, t.suffix)]
     rescale = getattr(node.attrs, "rescale", None)
     weights = [graph.quant(t).qtype.bits for t in node.inputs[1:2] if graph.is_constant(t)]
     return Layer(
         index=index,
         name=_readable(node),
-        c_name=c_name,
+        c_name=c_names[index],
         op=node.op,
         sources=node.sources,
         calls=calls,
@@ -307,9 +240,9 @@ def _layer(
         output_tensor=node.output,
         scale=graph.quant(node.output).scalar,
         macs=OPS[node.op].macs(graph, node),
-        weight_bytes=table_bytes(calls),
+        weight_bytes=sum(int(t.data.size) * ctype_bytes(t.ctype) for t in own),
         weight_bits=weights[0] if weights else None,
-        parameters=_parameters(graph, node),
+        parameters=parameters,
         scale_mode=rescale.mode if rescale else None,
         shift=rescale.collapsed().shift if rescale else None,
         multiplier=rescale.collapsed().mult if rescale else None,
@@ -320,4 +253,9 @@ def _layer(
         instructions=variant.instructions,
         scratch_bytes=variant.scratch,
         scratch="NULL" if scratch is None else f"(void *)&a[{scratch}]",
+        tables={
+            t.suffix: "_".join((c_names[owner], suffix))
+            for t in tables(calls)
+            for owner, suffix in [owners[index, t.suffix]]
+        },
     )

@@ -8,15 +8,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qcc import __version__
 from qcc.codegen.emit import model_sources
 from qcc.codegen.program import Layer, Port
+from qcc.codegen.target import Target
 
 STACK_BYTES = 512
 """Most stack that a run takes below its caller, with the portable kernels, at any -O level of the
 compilers that the tests use: they measure it, compiled and on every board."""
+
+STACK_BYTES_ISA = 1024
+"""The same with kernels for instruction sets, whose tiles are described on the stack."""
 
 if TYPE_CHECKING:
     from qcc.driver import Compilation
@@ -37,8 +42,11 @@ def manifest(done: Compilation, files: Sequence[str] = ()) -> dict[str, Any]:
         "outputs": [_port(port) for port in p.outputs],
         "arena_bytes": p.arena_bytes,
         "arena_lower_bound": p.arena_bound,
+        "arena_bound": p.arena_bound,
+        "arena_bound_any_order": p.arena_bound_any_order,
         "arena_align": p.arena_align,
-        "stack_bytes": STACK_BYTES,
+        "bands": None if p.bands is None else asdict(p.bands),
+        "stack_bytes": stack_bytes(done.target),
         "flash_bytes": {"code": None, "weights": p.weight_bytes},
         "weights_before": p.weight_bytes_before,
         "macs": p.macs,
@@ -47,15 +55,32 @@ def manifest(done: Compilation, files: Sequence[str] = ()) -> dict[str, Any]:
         "parameters_before": p.parameters_before,
         "calibrated": done.calibrated,
         "notes": list(p.notes),
+        "instructions_estimate": sum(x.instructions for x in p.layers) if done.trade else None,
+        "trade": {
+            profile: {"instructions": c.instructions, "flash_bytes": c.flash_bytes}
+            for profile, c in done.trade.items()
+        },
         "layers": [_layer(done, layer) for layer in p.layers],
         "buffers": [
-            {"tensor": b.tensor, "offset": b.offset, "bytes": b.bytes, "layers": [b.first, b.last]}
+            {
+                "tensor": b.tensor,
+                "kind": b.kind,
+                "offset": b.offset,
+                "bytes": b.bytes,
+                "layers": [b.first, b.last],
+                "over": [{"tensor": tensor, "lead": lead} for tensor, lead in b.over],
+            }
             for b in p.buffers
         ],
         "options": _options(done),
         "files": sorted({*files, "manifest.json"}),
         "source_sha256": done.source_sha256,
     }
+
+
+def stack_bytes(target: Target) -> int:
+    """What a caller must leave below itself on *target*."""
+    return STACK_BYTES_ISA if target.isa else STACK_BYTES
 
 
 def manifest_text(done: Compilation, files: Sequence[str] = ()) -> str:
@@ -78,6 +103,7 @@ def _port(p: Port) -> dict[str, Any]:
         "scale": p.quant.scalar,
         "zero_point": p.quant.zero_point,
         "axis": None,
+        "arena_offset": p.offset,
     }
 
 
@@ -118,6 +144,8 @@ def _options(done: Compilation) -> dict[str, Any]:
         "percentile": c.percentile,
         "per_channel": c.per_channel,
         "optimize": c.optimize,
+        "io": c.io,
+        "ram_budget": c.ram_budget,
         "constant_channels": c.constant_channels,
         "bias_correction": c.bias_correction,
         "mean": None if c.mean is None else list(c.mean),

@@ -108,12 +108,13 @@ class _Block:
         return self.bytes * (self.last - self.first + 1)
 
 
-def plan(items: Sequence[Item], align: int) -> Plan:
+def plan(items: Sequence[Item], align: int, enough: int = 0) -> Plan:
     """Offsets for *items* in one arena.
 
     Args:
         items: names are unique.
         align: every offset is a multiple of it.
+        enough: no plan smaller than that is looked for, nor any where the bound is above it.
 
     Raises:
         ValueError: for items that contradict themselves or name unknown ones.
@@ -122,7 +123,7 @@ def plan(items: Sequence[Item], align: int) -> Plan:
     blocks = _blocks(items, align)
     _find_overlaps(blocks, align)
     _find_neighbours(blocks)
-    placed, total, bound = _search(blocks, _bound(blocks))
+    placed, total, bound = _search(blocks, _bound(blocks), enough)
     offsets = {item.name: 0 for item in items}  # items without bytes stay there
     for block, offset in zip(blocks, placed, strict=True):
         offsets.update((item.name, offset + at) for item, at in block.members)
@@ -133,6 +134,7 @@ def shared_bytes(output: int, inputs: Iterable[tuple[int, int]]) -> int:
     """The most bytes that an output of *output* bytes can have in common with its inputs.
 
     Args:
+        output: size of the output.
         inputs: (bytes, lead) of those that it may lie over. They do not overlap each other, and
             each lies at least its lead above the output: intervals with earliest beginnings and
             a common end, which are covered best from the earliest on.
@@ -140,9 +142,9 @@ def shared_bytes(output: int, inputs: Iterable[tuple[int, int]]) -> int:
     end = covered = 0
     for lead, size in sorted((lead, size) for size, lead in inputs):
         start = max(end, lead)
-        end = min(start + size, output)
-        if end <= start:
+        if start >= output:
             break
+        end = min(start + size, output)
         covered += end - start
     return covered
 
@@ -206,7 +208,7 @@ def _find_overlaps(blocks: Sequence[_Block], align: int) -> None:
             ]
             known = [lead for lead in leads if lead is not None]
             if len(known) == len(leads):  # every part that dies may be written over
-                lead = -(-max(0, *known) // align) * align
+                lead = -(-max([0, *known]) // align) * align
                 if lead < block.bytes:
                     block.under.append((i, lead))
 
@@ -287,8 +289,7 @@ def _orders(blocks: Sequence[_Block]) -> list[list[int]]:
     # Blocks that lie over one another together, the one that has to be lowest first.
     chains = _chains(blocks)
     for rule in _RULES:
-        first = {i: min(rule(blocks[j]) for j in chain) for chain in chains for i in chain[:1]}
-        ordered = sorted(chains, key=lambda c: (first[c[0]], c[0]))
+        ordered = sorted(chains, key=lambda c: (min(rule(blocks[i]) for i in c), c[0]))
         orders.append([i for chain in ordered for i in chain])
     return orders
 
@@ -296,12 +297,17 @@ def _orders(blocks: Sequence[_Block]) -> list[list[int]]:
 def _chains(blocks: Sequence[_Block]) -> list[list[int]]:
     """Partition into chains in which each block may lie under the next, last in time first."""
     above: dict[int, int] = {}
+    taken: set[int] = set()
     for i, block in enumerate(blocks):
-        free = (j for j, _ in sorted(block.under, key=lambda u: (u[1], u[0])))
-        if (j := next((j for j in free if j not in above.values()), None)) is not None:
-            above[i] = j
-    chains = []
-    for i in sorted(set(range(len(blocks))) - set(above.values())):
+        for _, j in sorted((lead, j) for j, lead in block.under):
+            if j not in taken:
+                above[i] = j
+                taken.add(j)
+                break
+    chains: list[list[int]] = []
+    for i in range(len(blocks)):
+        if i in taken:
+            continue
         chain = [i]
         while chain[-1] in above:
             chain.append(above[chain[-1]])
@@ -309,34 +315,37 @@ def _chains(blocks: Sequence[_Block]) -> list[list[int]]:
     return chains
 
 
-def _search(blocks: Sequence[_Block], bound: int) -> tuple[list[int], int, int]:
+def _search(blocks: Sequence[_Block], bound: int, enough: int) -> tuple[list[int], int, int]:
     """The best placement found, its total, and a lower bound of all totals."""
+    goal = max(bound, enough)
     results = []
     for order in _orders(blocks):
         offsets, total = _place(blocks, order)
-        if total == bound:
+        if total <= goal:
             return offsets, total, bound
         results.append((total, order, offsets))
     results.sort(key=lambda r: r[0])
     total, _, offsets = results[0]
+    if bound > enough > 0:
+        return offsets, total, bound
     if len(blocks) <= _EXACT_BLOCKS:
-        exact = _Exact(blocks, bound, offsets, total)
+        exact = _Exact(blocks, goal, offsets, total)
         if exact.run():
-            return exact.offsets, exact.total, exact.total
+            return exact.offsets, exact.total, bound if exact.total <= goal else exact.total
         offsets, total = exact.offsets, exact.total
     rng = random.Random(0)
     once = len(blocks) + sum(len(b.neighbours) for b in blocks)
     for _, order, _ in results:
-        found = _improve(blocks, order, bound, rng, _WORK // once // len(results))
+        if total <= goal:
+            break
+        found = _improve(blocks, order, goal, rng, _WORK // once // len(results))
         if found[1] < total:
             offsets, total = found
-        if total == bound:
-            break
     return offsets, total, bound
 
 
 def _improve(
-    blocks: Sequence[_Block], order: Sequence[int], bound: int, rng: random.Random, steps: int
+    blocks: Sequence[_Block], order: Sequence[int], goal: int, rng: random.Random, steps: int
 ) -> tuple[list[int], int]:
     """Walk over orders: a block at the top moves ahead of a random one, never for the worse."""
     now = list(order)
@@ -352,7 +361,7 @@ def _improve(
         if total > best:
             continue
         now, offsets, best = trial, trial_offsets, total
-        if best == bound:
+        if best <= goal:
             break
     return offsets, best
 
@@ -367,28 +376,28 @@ class _Exact:
     them can take.
     """
 
-    def __init__(self, blocks: Sequence[_Block], bound: int, offsets: list[int], total: int):
-        self.blocks, self.bound = blocks, bound
+    def __init__(self, blocks: Sequence[_Block], goal: int, offsets: list[int], total: int):
+        self.blocks, self.goal = blocks, goal
         self.offsets, self.total = offsets, total
         self.work = _EXACT_WORK
         steps = sorted({b.first for b in blocks})
         self.live = [[i for i, b in enumerate(blocks) if b.first <= s <= b.last] for s in steps]
         self.once = len(blocks) + sum(map(len, self.live))
         self.above = [{j: above for j, above, _ in b.neighbours} for b in blocks]
+        self.seen: dict[tuple[tuple[int, int], ...], tuple[int, int]] = {}
 
     def run(self) -> bool:
-        """Whether the search came to its end: then ``total`` is the optimum."""
-        self._stack([-1] * len(self.blocks), [0] * len(self.blocks), 0, -1, 0)
+        """Whether the search came to its end: ``total`` is the optimum, or as low as the goal."""
+        self._stack([-1] * len(self.blocks), [0] * len(self.blocks), 0, 0)
         return self.work >= 0
 
-    def _stack(
-        self, placed: list[int], lowest: list[int], level: int, last: int, total: int
-    ) -> None:
+    def _stack(self, placed: list[int], lowest: list[int], level: int, total: int) -> None:
         """Place one more block at or above *level*, where block *last* is.
 
         Args:
             placed: offset of every block, -1 where it is still to come.
             lowest: where each block that is to come can go, as far as those placed allow.
+            level: offset of the block placed before.
             total: size of the arena so far.
         """
         self.work -= self.once
@@ -398,10 +407,15 @@ class _Exact:
             return
         if self.work < 0 or self._least(placed, lowest, level) >= self.total:
             return
+        # The same blocks in another order, with the same effect on those that are to come.
+        key = tuple((i, lowest[i]) for i in left)
+        before = self.seen.get(key)
+        if before is not None and before[0] <= level and before[1] <= total:
+            return
+        self.seen[key] = (level, total)
         for i in sorted(left, key=lambda i: (lowest[i], -self.blocks[i].bytes, i)):
             at = lowest[i]
-            # An order in which this one comes earlier covers the rest.
-            if at < level or (at == level and i < last and i not in self.above[last]):
+            if at < level:  # it comes earlier in the order of the offsets
                 continue
             height = max(total, at + self.blocks[i].bytes)
             if height >= self.total:
@@ -410,9 +424,9 @@ class _Exact:
             higher = list(lowest)
             for j, clearance in ((j, self.above[j][i]) for j in self.above[i]):
                 higher[j] = max(higher[j], at + clearance)
-            self._stack(placed, higher, at, i, height)
+            self._stack(placed, higher, at, height)
             placed[i] = -1
-            if self.total == self.bound or self.work < 0:
+            if self.total <= self.goal or self.work < 0:
                 return
 
     def _least(self, placed: Sequence[int], lowest: Sequence[int], level: int) -> int:

@@ -6,7 +6,9 @@ the manifest and the report are functions of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from qcc.ir import Array, QType, Quant, Shape
 from qcc.ops.base import Call
@@ -24,6 +26,7 @@ class Port:
         perm: ``value_in_C = value_in_onnx.transpose(perm)``.
         layout: "NHWC", "NCHW", "NC", ... as held in C memory.
         quant: format and scale of the C values.
+        offset: where in the arena the caller may put it; None: outside only.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Port:
     perm: tuple[int, ...]
     layout: str
     quant: Quant
+    offset: int | None = None
 
     @property
     def size(self) -> int:
@@ -58,12 +62,14 @@ class Layer:
         op: IR operator.
         sources: ONNX nodes that it does the work of.
         calls: kernel calls.
+        tables: suffix of a constant table in *calls* -> its C name, without the model's prefix;
+            that of another layer's table where the two are equal.
         inputs, output: C expressions of the typed pointers passed to the layer function.
         input_types, output_type: their element formats.
         output_shape: C memory order.
         macs: multiply-accumulates.
         scale, zero_point: of the output, real = scale * (q - zero_point).
-        weight_bytes: constant tables in flash.
+        weight_bytes: constant tables in flash that no layer before has.
         kernel, why: what computes it, for people (``qcc.codegen.variants.Variant``).
         instructions: of one inference, as the kernel's provider estimates.
         scratch_bytes, scratch: memory it needs while it runs, and the C expression of its pointer.
@@ -97,17 +103,49 @@ class Layer:
     instructions: int = 0
     scratch_bytes: int = 0
     scratch: str = "NULL"
+    tables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+BufferKind = Literal["tensor", "scratch", "input", "output"]
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """One tensor in the arena: [offset, offset + bytes), live from layer *first* to *last*."""
+    """What lies in the arena at [offset, offset + bytes) from layer *first* to *last*.
+
+    An input or output of the model lies there only if the caller puts it there.
+
+    Attributes:
+        over: (tensor, lead) of those that end at layer *first* and that this one may lie over,
+            where they begin at least *lead* bytes above it.
+    """
 
     tensor: str
     offset: int
     bytes: int
     first: int
     last: int
+    kind: BufferKind = "tensor"
+    over: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Banding:
+    """The first layers run in bands of rows (``qcc.passes.patch_rows``).
+
+    Attributes:
+        count: number of bands.
+        layers: how many layers of the undivided model run so.
+        until: what the last of them makes.
+        macs_again: multiply-accumulates that are done more than once.
+        arena_before: bytes of arena of the undivided model.
+    """
+
+    count: int
+    layers: int
+    until: str
+    macs_again: int
+    arena_before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +159,8 @@ class Program:
         layers: in execution order.
         buffers: the memory plan.
         arena_bytes, arena_align: what the caller provides.
-        arena_bound: no plan for this order can be below.
+        arena_bound: proved: no plan for this order of layers is smaller.
+        arena_bound_any_order: no plan for any order is smaller; None if that was not found out.
         macs_before: multiply-accumulates before constant channels were removed.
     """
 
@@ -138,10 +177,32 @@ class Program:
     parameters_before: int
     weight_bytes_before: int
     notes: tuple[str, ...] = ()
+    arena_bound_any_order: int | None = None
+    bands: Banding | None = None
+
+    @property
+    def ports_in_arena(self) -> tuple[Port, ...]:
+        """The inputs and outputs that may lie in the arena."""
+        return tuple(p for p in (*self.inputs, *self.outputs) if p.offset is not None)
+
+    @property
+    def arena_proof(self) -> str:
+        """How good the memory plan is, for people."""
+        if self.arena_bytes == self.arena_bound_any_order:
+            return "proved optimal, in any order of the layers"
+        if self.arena_bytes == self.arena_bound:
+            return "proved optimal for this order of the layers"
+        gap = self.arena_bytes - self.arena_bound
+        return f"{gap:,} above the lower bound of {self.arena_bound:,}"
 
     @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def macs_once(self) -> int:
+        """Multiply-accumulates without those that bands of rows repeat."""
+        return self.macs - (self.bands.macs_again if self.bands else 0)
 
     @property
     def weight_bytes(self) -> int:

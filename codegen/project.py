@@ -47,6 +47,15 @@ class _LayerVector:
 
 
 @dataclass(frozen=True, slots=True)
+class _Placed:
+    """A port that may lie in the arena: C for where."""
+
+    vector: _Vector
+    is_input: bool
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Mistake:
     what: str
     args: str
@@ -108,6 +117,8 @@ def _check_files(program: Program, vectors: Vectors) -> dict[str, str]:
             macro=name.upper(),
             outputs=outs,
             run_args=_run_args(ins, outs),
+            placed=_placed(program, ins, outs),
+            placed_args=_placed_args(program, ins, outs),
             mistakes=_mistakes(program, ins, outs),
         ),
         "check/compare.h": render("check_compare.h.j2"),
@@ -181,6 +192,35 @@ def _type(dtype: str) -> str:
 def _run_args(ins: Sequence[_Vector], outs: Sequence[_Vector]) -> str:
     args = [f"&{v.array}[sample * {v.size}u]" for v in ins]
     return ", ".join([*args, *(v.buffer for v in outs), "arena"])
+
+
+def _placed(program: Program, ins: Sequence[_Vector], outs: Sequence[_Vector]) -> list[_Placed]:
+    """The ports that may lie in the arena."""
+    ports = [(p, v, True) for p, v in zip(program.inputs, ins, strict=True)]
+    ports += [(p, v, False) for p, v in zip(program.outputs, outs, strict=True)]
+    return [
+        _Placed(v, is_input, _inside(program, p, v))
+        for p, v, is_input in ports
+        if p.offset is not None
+    ]
+
+
+def _inside(program: Program, port: Port, v: _Vector) -> str:
+    """C for where *port* lies in the arena."""
+    return f"({v.ctype} *)(void *)&arena[{program.name.upper()}_{port.name.upper()}_OFFSET]"
+
+
+def _placed_args(program: Program, ins: Sequence[_Vector], outs: Sequence[_Vector]) -> str:
+    """Arguments of the call with every port in the arena that may be there."""
+    inputs = [
+        f"&{v.array}[sample * {v.size}u]" if p.offset is None else _inside(program, p, v)
+        for p, v in zip(program.inputs, ins, strict=True)
+    ]
+    outputs = [
+        v.buffer if p.offset is None else _inside(program, p, v)
+        for p, v in zip(program.outputs, outs, strict=True)
+    ]
+    return ", ".join([*inputs, *outputs, "arena"])
 
 
 def _mistakes(program: Program, ins: Sequence[_Vector], outs: Sequence[_Vector]) -> list[_Mistake]:

@@ -40,6 +40,7 @@ def report_html(done: Compilation) -> str:
         version=__version__,
         figures=_figures(done),
         saving=_saving(p),
+        bands=_bands(p),
         notes=[_text(n, 400) for n in p.notes],
         inputs=[_port(p, port) for port in p.inputs],
         outputs=[_port(p, port) for port in p.outputs],
@@ -101,8 +102,8 @@ def _figures(done: Compilation) -> list[_Figure]:
     ports = sum(port.bytes for port in (*p.inputs, *p.outputs))
     figures = [
         _Figure("weights in flash", f"{p.weight_bytes:,}", "bytes", f"{p.parameters:,} parameters"),
-        _Figure("arena in RAM", f"{p.arena_bytes:,}", "bytes", f"lower bound {p.arena_bound:,}"),
-        _Figure("inputs and outputs", f"{ports:,}", "bytes", "owned by the caller"),
+        _Figure("arena in RAM", f"{p.arena_bytes:,}", "bytes", p.arena_proof),
+        _Figure("inputs and outputs", f"{ports:,}", "bytes", _port_places(p)),
         _Figure("work", f"{p.macs:,}", "MACs", f"{len(p.layers)} layers"),
     ]
     known = [(db, layer) for layer in p.layers if (db := _db(done, layer)) is not None]
@@ -113,15 +114,35 @@ def _figures(done: Compilation) -> list[_Figure]:
     return figures
 
 
+def _port_places(p: Program) -> str:
+    """Where the caller may have the inputs and outputs."""
+    inside = len(p.ports_in_arena)
+    if not inside:
+        return "owned by the caller"
+    every = inside == len(p.inputs) + len(p.outputs)
+    return f"the caller's{'' if every else ', some'} in the arena if wanted"
+
+
 def _saving(p: Program) -> str:
     """What the removal of constant channels saved; empty if nothing."""
-    if (p.macs_before, p.weight_bytes_before) == (p.macs, p.weight_bytes):
+    if (p.macs_before, p.parameters_before) == (p.macs_once, p.parameters):
         return ""
     return (
-        f"{p.macs_before:,} {_ARROW} {p.macs:,} multiply-accumulates"
-        f" ({_percent_less(p.macs_before, p.macs)}), "
+        f"{p.macs_before:,} {_ARROW} {p.macs_once:,} multiply-accumulates"
+        f" ({_percent_less(p.macs_before, p.macs_once)}), "
         f"{p.weight_bytes_before:,} {_ARROW} {p.weight_bytes:,} bytes of weights"
         f" ({_percent_less(p.weight_bytes_before, p.weight_bytes)})"
+    )
+
+
+def _bands(p: Program) -> str:
+    """What running the first layers in bands of rows saves and costs; empty if they do not."""
+    if (b := p.bands) is None:
+        return ""
+    return (
+        f"the first {b.layers} layers run in {b.count} bands of rows: "
+        f"{b.arena_before:,} {_ARROW} {p.arena_bytes:,} bytes of arena, "
+        f"{b.macs_again:,} multiply-accumulates done again"
     )
 
 
@@ -143,11 +164,22 @@ def _options(done: Compilation) -> list[tuple[str, str]]:
         ("weight scales", "per channel" if c.per_channel else "per layer"),
         ("constant channels", "removed" if c.constant_channels else "kept"),
         ("biases", "corrected" if c.bias_correction else "as rounded"),
-        ("optimize", c.optimize),
+        ("optimize", _optimize(done)),
         ("calibration", calibration),
         ("samples", "raw" if c.mean is c.std is None else affine),
         *((f"shape of {_text(n, 40)}", dims_all(s)) for n, s in sorted(c.shapes.items())),
     ]
+
+
+def _optimize(done: Compilation) -> str:
+    """The profile, and what each would take by estimate."""
+    c = done.config
+    budget = f", at most {c.flash_budget:,} bytes of flash" if c.flash_budget else ""
+    trade = [
+        f"{name} {v.instructions:,} instructions, {v.flash_bytes:,} bytes of flash"
+        for name, v in done.trade.items()
+    ]
+    return c.optimize + budget + (f" (estimates: {'; '.join(trade)})" if trade else "")
 
 
 def _list(values: Sequence[float] | None, default: int) -> str:
@@ -248,6 +280,9 @@ class _Row:
     op: str
     sources: str
     kernel: str
+    family: str
+    why: str
+    instructions: str
     shapes: str
     types: str
     macs: str
@@ -275,6 +310,9 @@ def _row(done: Compilation, layer: Layer) -> _Row:
         op=layer.op,
         sources=_sources(layer),
         kernel=kernel_label(layer),
+        family=layer.kernel,
+        why=_text(layer.why, 300),
+        instructions=f"{layer.instructions:,}" if done.trade and layer.instructions else "",
         shapes=f"{' + '.join(map(dims, layer.input_shapes))} {_ARROW} {dims(layer.output_shape)}",
         types=f"{types} {_ARROW} {layer.output_type}",
         macs=f"{layer.macs:,}" if layer.macs else "",
@@ -355,6 +393,7 @@ class _Box:
     y: str
     width: str
     height: str
+    kind: str
     hue: int
     label: str
     label_x: str
@@ -380,7 +419,9 @@ class _Picture:
     bottom: str
     bound_y: str
     bound: str
+    proof: str
     optimal: bool
+    ports: bool
     boxes: tuple[_Box, ...]
     layers: tuple[_Tick, ...]
     bytes: tuple[_Tick, ...]
@@ -404,7 +445,9 @@ def _plan(p: Program) -> _Picture | None:
         bottom=_px(floor),
         bound_y=_px(floor - p.arena_bound * scale),
         bound=f"{p.arena_bound:,}",
+        proof=p.arena_proof,
         optimal=p.arena_bound == p.arena_bytes,
+        ports=bool(p.ports_in_arena),
         boxes=tuple(_box(p, i, b, column, scale) for i, b in enumerate(p.buffers)),
         layers=tuple(
             _Tick(_px(_LEFT + (i + 0.5) * column), str(i)) for i in range(0, len(p.layers), every)
@@ -417,9 +460,7 @@ def _box(p: Program, i: int, b: Buffer, column: float, scale: float) -> _Box:
     x, width = _LEFT + b.first * column, (b.last - b.first + 1) * column
     height = b.bytes * scale
     y = _HEIGHT - _BOTTOM - b.offset * scale - height
-    writer = p.layers[b.first].name
-    room = int((width - 8) / _LETTER) - len(str(b.first)) - 1
-    name = f" {layer_label(writer, max(room, 4))}"
+    label, origin = _box_words(p, b, int((width - 8) / _LETTER))
     life = f"layers {b.first} to {b.last}" if b.last > b.first else f"layer {b.first}"
     where = f"{b.bytes:,} bytes at {b.offset:,}"
     return _Box(
@@ -428,12 +469,27 @@ def _box(p: Program, i: int, b: Buffer, column: float, scale: float) -> _Box:
         width=_px(width),
         height=_px(height),
         # The golden angle: neighbours in time get colours far apart.
+        kind=b.kind,
         hue=i * 137 % 360,
-        label=_text(str(b.first) if "..." in name else f"{b.first}{name}") if height >= 13 else "",
+        label=_text(label) if height >= 13 and label else "",
         label_x=_px(x + 5),
         label_y=_px(y + height / 2 + 4),
-        hint=f"{_text(b.tensor)}, written by {_text(writer)}: {where}, {life}",
+        hint=f"{_text(b.tensor)}, {origin}: {where}, {life}",
     )
+
+
+def _box_words(p: Program, b: Buffer, room: int) -> tuple[str, str]:
+    """(the label of a box for about *room* letters, where its bytes come from)."""
+    layer = p.layers[b.first].name
+    if b.kind == "scratch":
+        return ("scratch" if room >= 7 else ""), f"while {_text(layer)} runs"
+    if b.kind == "input":
+        return (layer_label(b.tensor, room) if room >= 5 else "in"), "an input of the model"
+    room -= len(str(b.first)) + 1
+    label = layer_label(layer, max(room, 4))
+    label = str(b.first) if "..." in label or len(label) > room else f"{b.first} {label}"
+    what = ", an output of the model" if b.kind == "output" else ""
+    return label, f"written by {_text(layer)}{what}"
 
 
 def _px(value: float) -> str:

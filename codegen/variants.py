@@ -17,6 +17,7 @@ from functools import cache
 from typing import Protocol
 
 from qcc.codegen import kernels
+from qcc.codegen.leads import portable_leads
 from qcc.config import Optimize
 from qcc.ir import Graph, Node
 from qcc.ops import OPS
@@ -112,6 +113,8 @@ def offers(
 
 
 _PER_MAC = 7
+_PER_WINDOW = 40
+_PER_WIDE_PRODUCT = 60
 _PER_ELEMENT = 14
 _PORTABLE_CODE = 700
 
@@ -119,24 +122,17 @@ _PORTABLE_CODE = 700
 def portable(graph: Graph, node: Node) -> Variant:
     """The kernel that every target has; its cost is a rough figure that any other one beats."""
     op = OPS[node.op]
-    size = math.prod(graph.shape(node.output))
+    size = max(math.prod(graph.shape(t)) for t in (node.output, *graph.activations(node)))
+    macs = op.macs(graph, node)
+    rest = _PER_WINDOW * math.prod(graph.shape(node.output)) if macs else _PER_ELEMENT * size
+    calls = op.calls(graph, node)
+    if any(("QCC_RESCALE", "qcc_rescale_mult64") in call.kernel.macros for call in calls):
+        rest += _PER_WIDE_PRODUCT * math.prod(graph.shape(node.output))
     return Variant(
         kernel=PORTABLE,
         why="",
-        calls=op.calls(graph, node),
-        instructions=_PER_MAC * op.macs(graph, node) + _PER_ELEMENT * size,
+        calls=calls,
+        instructions=_PER_MAC * macs + rest,
         code_bytes=_PORTABLE_CODE,
-        leads=_elementwise_leads(graph, node),
+        leads=portable_leads(graph, node),
     )
-
-
-def _elementwise_leads(graph: Graph, node: Node) -> dict[int, int]:
-    """Operators that read element i of an operand before they write it run in place."""
-    if not OPS[node.op].elementwise:
-        return {}
-    out = graph.quant(node.output).qtype.storage_bits
-    return {
-        i: 0
-        for i, t in enumerate(graph.activations(node))
-        if graph.shape(t) == graph.shape(node.output) and out <= graph.quant(t).qtype.storage_bits
-    }
