@@ -1,10 +1,12 @@
 """The four MLPerf Tiny models: accuracy, bit-exactness, size and compile time.
 
     python benchmarks/mlperf_tiny.py --shared ../shared                 accuracy of every variant
+    python benchmarks/mlperf_tiny.py --models ic kws --bits W4A8 --scales single-shift
+                                     --calibration 500                  other widths and methods
     python benchmarks/mlperf_tiny.py --shared ../shared --boards        20 samples each under QEMU
     python benchmarks/mlperf_tiny.py --shared ../shared --compile-time  seconds and peak memory
 
-*shared* holds ``models/mlperf_tiny`` and ``data`` (not part of this repository). Calibration uses
+*shared* holds ``models`` and ``data`` (not part of this repository). Calibration uses
 ``*_calib.npz``, accuracy ``*_eval.npz``. Every evaluation sample goes through the generated C and
 through the numpy reference, and the two are compared bit by bit.
 """
@@ -12,6 +14,7 @@ through the numpy reference, and the two are compared bit by bit.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import resource
 import subprocess
@@ -20,7 +23,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,8 +34,16 @@ from rich.table import Table
 from qcc.api import CompiledModel, compile, dequantize_ports, quantize_ports
 from qcc.codegen.program import Vectors
 from qcc.codegen.write import write_files
-from qcc.config import SCALE_MODES, Config, ScaleMode
-from qcc.driver import compile_file, output_files
+from qcc.config import (
+    EQUALIZE,
+    KEEP8,
+    ROUNDINGS,
+    SCALE_MODES,
+    WEIGHT_CLIPS,
+    Config,
+    ScaleMode,
+)
+from qcc.driver import Compilation, compile_file, output_files
 from qcc.frontend.float_model import FloatModel
 from qcc.frontend.load import load_model
 from qcc.host import HostLibrary
@@ -81,6 +94,12 @@ TASKS = (
     Task("ad", "ad_float", "ad", _float),
     Task("ad bn", "ad_float_bn", "ad", _float),
 )
+IMAGENET = Task(
+    "mobilenet", "../zoo/mobilenet_v1_025_224_imagenet_float_bn", "imagenet1000",
+    lambda x: _float(x) / np.float32(127.5) - np.float32(1), "127.5", "127.5",
+)  # fmt: skip
+"""MobileNet-v1 0.25, 224 x 224: only where it is asked for by name; it needs Pillow."""
+
 MAIN = ("ic", "kws", "vww", "ad")
 
 
@@ -89,6 +108,7 @@ class Row:
     """What one model, compiled one way, does on its evaluation set."""
 
     model: str
+    bits: str
     scale: str
     samples: int
     float_accuracy: float | None
@@ -107,7 +127,17 @@ class Row:
 def _load(shared: Path, task: Task, part: str) -> tuple[Array, Array | None]:
     with np.load(shared / "data" / f"{task.data}_{part}.npz") as data:
         labels = data.get("y")
+        if "blob" in data:
+            return task.prepare(_pictures(data["blob"], data["off"])), labels
         return task.prepare(data["x"]), labels
+
+
+def _pictures(blob: Array, offsets: Array) -> Array:
+    """JPEG files one after the other in *blob*, as uint8 (N, height, width, 3)."""
+    from PIL import Image
+
+    files = [blob[a:b].tobytes() for a, b in pairwise(offsets)]
+    return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
 
 
 def _onnx(shared: Path, task: Task) -> Path:
@@ -121,8 +151,14 @@ def _float_outputs(path: Path, samples: Array) -> Array:
     return np.stack([model.run({name: x})[output] for x in samples]).reshape(len(samples), -1)
 
 
-def measure(shared: Path, task: Task, scale: ScaleMode, floats: dict[str, Array]) -> Row:
-    """Compile *task* and measure it; *floats* caches the float outputs per model."""
+def measure(
+    shared: Path,
+    task: Task,
+    scale: ScaleMode,
+    floats: dict[str, Array],
+    **options: Any,
+) -> Row:
+    """Compile *task* with *options* and measure it; *floats* caches the float outputs per model."""
     path = _onnx(shared, task)
     calib, _ = _load(shared, task, "calib")
     samples, labels = _load(shared, task, "eval")
@@ -131,9 +167,8 @@ def measure(shared: Path, task: Task, scale: ScaleMode, floats: dict[str, Array]
         floats[task.file] = _float_outputs(path, samples)
     want = floats[task.file]
     with tempfile.TemporaryDirectory() as folder:
-        model = compile(
-            path, Path(folder) / "out", calibration={name: calib[: task.calibration]}, scale=scale
-        )
+        out, data = Path(folder) / "out", {name: calib[: task.calibration]}
+        model = compile(path, out, calibration=data, scale=scale, **options)
         m = model.manifest
         integers = quantize_ports(m["inputs"], [samples])
         with HostLibrary(model.out, m, jobs=2) as library:
@@ -142,6 +177,7 @@ def measure(shared: Path, task: Task, scale: ScaleMode, floats: dict[str, Array]
         exact = _equals_reference(model, integers, made)
     return Row(
         model=task.name,
+        bits=options.get("bits", Config().bits),
         scale=scale,
         samples=len(samples),
         float_accuracy=_accuracy(want, labels),
@@ -198,6 +234,19 @@ BOARD_TARGETS = {
 }
 
 
+def on_samples(done: Compilation, samples: Array) -> Compilation:
+    """*done* with other vectors: what the reference makes of *samples* (N, *ONNX shape)."""
+    ports = [
+        {"bits": p.quant.qtype.bits, "signed": p.quant.qtype.signed, "axes": p.perm,
+         "scale": p.quant.scalar, "zero_point": p.quant.zero_point}
+        for p in done.program.inputs
+    ]  # fmt: skip
+    inputs = quantize_ports(ports, [samples])
+    values = run_int(done.graph, dict(zip(done.graph.inputs, inputs, strict=True)))
+    outputs = tuple(values[n] for n in done.graph.outputs)
+    return replace(done, vectors=Vectors(tuple(inputs), outputs, done.vectors.layers))
+
+
 def run_on_boards(
     shared: Path, task: Task, count: int, targets: Iterable[str] = tuple(BOARD_TARGETS)
 ) -> Iterator[tuple[str, bool, str]]:
@@ -208,18 +257,7 @@ def run_on_boards(
     name = load_model(path).graph.input[0].name
     for target in targets:
         config = Config(target=target, calibration={name: calib[: task.calibration]})
-        done = compile_file(path, config)
-        ports = [
-            {"bits": p.quant.qtype.bits, "signed": p.quant.qtype.signed, "axes": p.perm,
-             "scale": p.quant.scalar, "zero_point": p.quant.zero_point}
-            for p in done.program.inputs
-        ]  # fmt: skip
-        inputs = quantize_ports(ports, [samples[:count]])
-        values = run_int(done.graph, dict(zip(done.graph.inputs, inputs, strict=True)))
-        vectors = Vectors(
-            tuple(inputs), tuple(values[n] for n in done.graph.outputs), done.vectors.layers
-        )
-        files = output_files(replace(done, vectors=vectors))
+        files = output_files(on_samples(compile_file(path, config), samples[:count]))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             write_files(files, out)
@@ -264,7 +302,7 @@ def _percent(v: float | None) -> str:
 def _accuracy_rows(rows: Iterable[Row]) -> Iterator[list[str]]:
     for r in rows:
         yield [
-            r.model, r.scale, str(r.samples), _percent(r.float_accuracy),
+            r.model, r.bits, r.scale, str(r.samples), _percent(r.float_accuracy),
             _percent(r.integer_accuracy), _percent(r.agreement), f"{r.sqnr_db:.1f}",
             "" if r.score_correlation is None else f"{r.score_correlation:.4f}",
             "yes" if r.bit_exact else "NO", f"{r.macs_before:,}", f"{r.macs:,}",
@@ -278,11 +316,21 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--models", nargs="*", default=[t.name for t in TASKS])
     parser.add_argument("--scales", nargs="*", default=list(SCALE_MODES), choices=SCALE_MODES)
+    parser.add_argument("--bits", default="W8A8", help="as of qcc, and so are the next four")
+    parser.add_argument("--rounding", default="auto", choices=ROUNDINGS)
+    parser.add_argument("--weight-clip", default="auto", choices=WEIGHT_CLIPS)
+    parser.add_argument("--equalize", default="auto", choices=EQUALIZE)
+    parser.add_argument("--io-bits", type=int, choices=(8, 16))
+    parser.add_argument("--keep8", nargs="*", default=list(KEEP8), choices=KEEP8)
+    parser.add_argument("--per-layer", action="store_true")
+    parser.add_argument("--calibration", type=int, help="calibration samples (default: 100)")
     parser.add_argument("--boards", action="store_true", help="only run 20 samples under QEMU")
     parser.add_argument("--compile-time", action="store_true", help="only time the compiler")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     args = parser.parse_args()
-    tasks = [t for t in TASKS if t.name in args.models]
+    tasks = [t for t in (*TASKS, IMAGENET) if t.name in args.models]
+    if args.calibration is not None:
+        tasks = [replace(t, calibration=args.calibration) for t in tasks]
     if args.compile_time:
         rows = [(t.name, *compile_time(args.shared, t)) for t in tasks]
         table = ((n, f"{s:.1f}", f"{m:.0f}") for n, s, m in rows)
@@ -292,9 +340,15 @@ def main() -> int:
         exact = [_boards(args.shared, t) for t in tasks]
         return 0 if all(exact) else 1
     floats: dict[str, Array] = {}
-    measured = [measure(args.shared, t, s, floats) for t in tasks for s in args.scales]
-    columns = ("model", "scale", "samples", "float %", "integer %", "agree %", "SQNR dB", "score r",
-               "exact", "MACs before", "MACs", "weights before", "weights", "arena")  # fmt: skip
+    options = {
+        "bits": args.bits, "rounding": args.rounding, "weight_clip": args.weight_clip,
+        "equalize": args.equalize, "io_bits": args.io_bits, "keep8": tuple(args.keep8),
+        "per_channel": not args.per_layer,
+    }  # fmt: skip
+    measured = [measure(args.shared, t, s, floats, **options) for t in tasks for s in args.scales]
+    columns = ("model", "bits", "scale", "samples", "float %", "integer %", "agree %", "SQNR dB",
+               "score r", "exact", "MACs before", "MACs", "weights before", "weights",
+               "arena")  # fmt: skip
     _table("accuracy on the evaluation sets", columns, _accuracy_rows(measured))
     if args.json:
         args.json.write_text(json.dumps([asdict(r) for r in measured], indent=1) + "\n")

@@ -139,6 +139,13 @@ def _options(done: Compilation) -> dict[str, Any]:
     c = done.config
     return {
         "bits": c.bits,
+        "io_bits": c.io_bits,
+        "layers": [asdict(rule) for rule in c.layers],
+        "keep8": list(c.keep8),
+        "rounding": c.rounding,
+        "rounding_sweeps": c.rounding_sweeps,
+        "weight_clip": c.weight_clip,
+        "equalize": c.equalize,
         "scale": c.scale,
         "threshold": c.threshold,
         "percentile": c.percentile,

@@ -25,6 +25,9 @@ from qcc.ops.base import Call
 
 PORTABLE = "portable"
 
+ANY = "any"
+"""``ISA`` of providers whose kernels run on every target: they are portable C."""
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -100,7 +103,7 @@ def offers(
     """All variants of *node*, the portable one last, and all refusals."""
     found: list[Variant] = []
     refused: list[Refusal] = []
-    for name in isa:
+    for name in (*isa, ANY):
         for provider in providers():
             if name != provider.ISA or node.op not in provider.OPERATORS:
                 continue
@@ -113,6 +116,12 @@ def offers(
 
 
 _PER_MAC = 7
+_PER_PACKED_MAC = {1: 16, 2: 14, 4: 14}
+"""Where the weight has to be cut out of a byte first, ..."""
+
+_PER_CROSSING_MAC = 20
+"""... or out of two (3, 5, 6 and 7 bits)."""
+
 _PER_WINDOW = 40
 _PER_WIDE_PRODUCT = 60
 _PER_ELEMENT = 14
@@ -132,7 +141,15 @@ def portable(graph: Graph, node: Node) -> Variant:
         kernel=PORTABLE,
         why="",
         calls=calls,
-        instructions=_PER_MAC * macs + rest,
+        instructions=_per_mac(graph, node) * macs + rest,
         code_bytes=_PORTABLE_CODE,
         leads=portable_leads(graph, node),
     )
+
+
+def _per_mac(graph: Graph, node: Node) -> int:
+    """Instructions of one multiply-accumulate of the portable kernel."""
+    for t in node.inputs[1:2]:
+        if graph.is_constant(t) and (bits := graph.quant(t).qtype.bits) < 8:
+            return _PER_PACKED_MAC.get(bits, _PER_CROSSING_MAC)
+    return _PER_MAC

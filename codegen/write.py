@@ -18,6 +18,9 @@ from pathlib import Path
 
 from qcc.errors import QccError, UsageError
 
+PROFILE = "profile.json"
+"""What ``qcc profile`` adds to a folder: of one compilation, so it goes with the next."""
+
 
 def check_writable(folder: Path, force: bool) -> None:
     """Refuse an output folder before any work is done.
@@ -102,12 +105,12 @@ def _commit(files: Mapping[str, str], staged: Path, target: Path) -> None:
 
 
 def _earlier_files(target: Path) -> list[str]:
-    """What the manifest of an earlier compilation says it wrote."""
+    """What the manifest of an earlier compilation says it wrote, and its profile."""
     try:
         names = json.loads((target / "manifest.json").read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
+    return [PROFILE, *(n for n in names if isinstance(n, str))] if isinstance(names, list) else []
 
 
 @contextmanager

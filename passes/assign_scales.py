@@ -22,6 +22,7 @@ from qcc.config import Config
 from qcc.histogram import Histogram, mse, threshold
 from qcc.ir import Graph, Node, QType, Quant, Tensor
 from qcc.ops import OPS
+from qcc.passes.choose_widths import choose_widths
 from qcc.passes.input_formats import choose_format, make_padding_explicit
 
 FloatRange = tuple[float, float]
@@ -31,7 +32,8 @@ def assign_scales(graph: Graph, config: Config, stats: Mapping[str, Histogram]) 
     """Set ``Tensor.quant`` of every activation; returns how many."""
     isolate_fixed_formats(graph)
     isolate_small_operands(graph, stats)
-    groups = _make_groups(graph, config, _float_ranges(graph, stats), stats)
+    bits = choose_widths(graph, config).activations
+    groups = _make_groups(graph, config, bits, _float_ranges(graph, stats), stats)
     if config.scale == "fixed-point":
         for g in groups:
             g.scale = g.scale or g.wanted
@@ -161,6 +163,7 @@ def _merges(graph: Graph, node: Node) -> bool:
 def _make_groups(
     graph: Graph,
     config: Config,
+    bits: Mapping[str, int],
     ranges: Mapping[str, FloatRange],
     stats: Mapping[str, Histogram],
 ) -> list[Group]:
@@ -178,28 +181,32 @@ def _make_groups(
     members: dict[str, list[str]] = {}
     for t in parent:
         members.setdefault(find(t), []).append(t)
-    return [_group(graph, config, names, ranges, stats) for names in members.values()]
+    return [
+        _group(graph, config, names, max(bits[t] for t in names), ranges, stats)
+        for names in members.values()
+    ]
 
 
 def _group(
     graph: Graph,
     config: Config,
     names: list[str],
+    bits: int,
     ranges: Mapping[str, FloatRange],
     stats: Mapping[str, Histogram],
 ) -> Group:
     for t in names:
         if t in graph.inputs and t in stats and len(_sources(graph, names)) == 1:
-            f = choose_format(graph, config, t, stats[t])
+            f = choose_format(graph, config, t, bits, stats[t])
             return Group(names, f.qtype, f.scale, f.scale, [], f.zero_point)
-    signed = config.act_bits == 16 or any(ranges[t][0] < 0 for t in names)
+    signed = bits == 16 or any(ranges[t][0] < 0 for t in names)
     for t in names:
         producer = graph.producer(t)
-        fixed = producer and OPS[producer.op].output_scale(graph, producer, config.act_bits)
+        fixed = producer and OPS[producer.op].output_scale(graph, producer, bits)
         if fixed:
             scale, fixed_signed = fixed
-            return Group(names, QType(config.act_bits, fixed_signed), scale, scale, [])
-    qtype = QType(config.act_bits, signed)
+            return Group(names, QType(bits, fixed_signed), scale, scale, [])
+    qtype = QType(max(bits, 2) if signed else bits, signed)
     known = [(t, stats[t]) for t in names if t in stats and stats[t].count]
     peak = 0.0
     for t, hist in known:

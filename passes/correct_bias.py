@@ -11,7 +11,6 @@ appendix D; sequential as in Finkelstein et al. 2019 (arXiv 1906.03193).
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,8 +18,7 @@ import numpy as np
 from qcc.arith import Rescale, round_half_up
 from qcc.ir import Array, Graph, Int, Node
 from qcc.ops import OPS
-from qcc.passes.fold_batchnorm import LINEAR
-from qcc.reference import quantize_tensor
+from qcc.passes.layer_walk import Layer, walk_layers
 
 _IDENTITY = Rescale("single-shift", (1,), (0,))
 _UNCLIPPED = (-(1 << 62), 1 << 62)
@@ -34,43 +32,20 @@ def correct_bias(graph: Graph, source: Graph, real: Mapping[str, Array]) -> int:
         source: the same graph before quantization: same node and tensor names.
         real: float values (N, *shape) of every activation of *source*.
     """
-    values: dict[str, Int] = {
-        t.name: t.data.astype(np.int64) for t in graph.tensors() if t.data is not None
-    }
-    for name in graph.inputs:
-        values[name] = quantize_tensor(graph, name, real[name])
-    nodes = list(graph.nodes())
-    last = {x: i for i, node in enumerate(nodes) for x in node.inputs}
     changes = 0
-    for i, node in enumerate(nodes):
-        if node.op in LINEAR:
-            _correct(graph, node, source.node(node.name), source, values, real)
-            values[node.inputs[2]] = graph.constant(node.inputs[2]).astype(np.int64)
-            changes += 1
-        values[node.output] = OPS[node.op].run_int(graph, node, [values[x] for x in node.inputs])
-        for x in node.inputs:
-            if last[x] == i:
-                del values[x]
-                last[x] = -1
+    for layer in walk_layers(graph, source, real):
+        correct_layer(graph, layer)
+        changes += 1
     return changes
 
 
-def _correct(
-    graph: Graph,
-    node: Node,
-    float_node: Node,
-    source: Graph,
-    values: Mapping[str, Int],
-    real: Mapping[str, Array],
-) -> None:
-    """Add the mean error of *node*'s accumulators to its bias."""
-    constants = [source.constant(x) for x in float_node.inputs[1:]]
-    open_ended = dataclasses.replace(float_node.attrs, bounds=(-math.inf, math.inf))
-    want = OPS[node.op].run_float(open_ended, [real[float_node.inputs[0]], *constants])
+def correct_layer(graph: Graph, layer: Layer) -> None:
+    """Add the mean error of the accumulators of *layer* to its bias."""
+    node = layer.node
+    want = layer.target()
     bare = dataclasses.replace(node.attrs, rescale=_IDENTITY, clip=_UNCLIPPED)
-    acc = OPS[node.op].run_int(
-        graph, dataclasses.replace(node, attrs=bare), [values[x] for x in node.inputs]
-    )
+    constants = [graph.constant(x).astype(np.int64) for x in node.inputs[1:]]
+    acc = OPS[node.op].run_int(graph, dataclasses.replace(node, attrs=bare), [layer.x, *constants])
     bias = graph.tensor(node.inputs[2])
     assert bias.data is not None
     unit = np.asarray(graph.quant(bias.name).scale, np.float64)

@@ -83,11 +83,16 @@ def _replace(graph: Graph, node: Node, inputs: list[str], *constants: Array) -> 
     old = node.inputs
     new = [
         graph.add_constant(f"{node.name}.{kind}", np.asarray(c, np.float32))
-        for kind, c in zip(("weight", "bias"), constants, strict=True)
+        for kind, c in zip(("weight", "bias"), constants, strict=False)
     ]
     graph.set_inputs(node, [*inputs, *new])
     for name in old:
         graph.remove_if_unused(name)
+
+
+def replace_constants(graph: Graph, layer: Node, w: Array, b: Array | None) -> None:
+    """Give *layer* fresh weights, and a fresh bias unless None."""
+    _replace(graph, layer, [layer.inputs[0]], *(c for c in (w, b) if c is not None))
 
 
 def _take_output(graph: Graph, producer: Node, node: Node) -> None:

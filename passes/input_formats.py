@@ -39,17 +39,23 @@ class InputFormat:
     zero_point: int = 0
 
 
-def choose_format(graph: Graph, config: Config, name: str, hist: Histogram) -> InputFormat:
-    """The format of graph input *name*, seen in *hist*."""
-    bits = config.act_bits
+def choose_format(
+    graph: Graph, config: Config, name: str, bits: int, hist: Histogram
+) -> InputFormat:
+    """The format of graph input *name*, seen in *hist*, that is to have *bits*.
+
+    With ``--io-bits 16`` an input on a grid has 8 all the same: it would gain nothing.
+    """
     lo, hi = hist.min, hist.max
     shiftable = bits == 8 and takes_zero_point(graph, name)
+    if bits == 16 == config.io_bits and _grid(_samples(graph, config, name)):
+        return choose_format(graph, config, name, 8, hist)
     if bits == 8 and (grid := _grid(_samples(graph, config, name))):
         return _on_grid(grid, shiftable)
     if bits != 16 and lo >= 0:
         q = QType(bits, signed=False)
         return InputFormat(q, (hi or 1.0) / q.qmax)
-    signed = QType(bits)
+    signed = QType(max(bits, 2))
     symmetric = (max(-lo, hi) or 1.0) / signed.qmax
     step = (max(hi, 0.0) - min(lo, 0.0)) / _LEVELS
     if shiftable and step < _WORTH * symmetric:

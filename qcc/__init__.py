@@ -9,9 +9,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from qcc import reference
-    from qcc.api import CompiledModel, Evaluation, compile, evaluate
+    from qcc.api import CompiledModel, Evaluation, compile, evaluate, profile
 
-__all__ = ["CompiledModel", "Evaluation", "__version__", "compile", "evaluate", "reference"]
+__all__ = [
+    "CompiledModel",
+    "Evaluation",
+    "__version__",
+    "compile",
+    "evaluate",
+    "profile",
+    "reference",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from qcc.graph_file import REFERENCE, load_graph
 from qcc.host import HostLibrary
 from qcc.ir import Array, Graph, Int, QType, Shape
 from qcc.reference import run_int, to_memory, to_onnx
+
+if TYPE_CHECKING:
+    from qcc.profiling.result import Profile
 
 
 class CompiledModel:
@@ -368,3 +371,35 @@ def _sqnr(want: Sequence[Array], got: Sequence[Array]) -> float | None:
         float(((w.astype(np.float64) - g) ** 2).sum()) for w, g in zip(want, got, strict=True)
     )
     return None if noise == 0 or power == 0 else float(10 * np.log10(power / noise))
+
+
+def profile(
+    compiled: CompiledModel | str | Path,
+    *,
+    target: str | None = None,
+    board: str | None = None,
+    engine: str = "auto",
+    samples: int = 1,
+) -> Profile:
+    """Measure what a compiled model costs on its core, under emulation.
+
+    The folder is only read; ``qcc.profiling.write.write_profile`` puts the result into it, as the
+    command does.
+
+    Args:
+        compiled: the model or its folder.
+        target: build for this one; default: what it was compiled for.
+        board: one of the target's emulated boards; default: its first.
+        engine: "qemu", "unicorn" or "auto", which takes the first of these that is installed.
+        samples: runs, each on a sample of OUT/check; numbers are the mean.
+
+    Raises:
+        UsageError: an option that does not fit.
+        QccError: a tool is missing, or the model computes something else than the reference there.
+    """
+    from qcc.profiling.profile import profile as measure
+
+    out = compiled.out if isinstance(compiled, CompiledModel) else Path(compiled)
+    return measure(
+        out, read_manifest(out), target=target, board=board, engine=engine, samples=samples
+    )

@@ -1,4 +1,4 @@
-"""The command line: ``qcc MODEL.onnx -o OUT``, ``qcc inspect``, ``eval``, ``simulate``.
+"""The command line: ``qcc MODEL.onnx -o OUT``, ``qcc inspect``, ``eval``, ``profile``, and so on.
 
 Whatever happens ends here as an exit status and at most ten lines on stderr. Nothing heavy is
 imported before the arguments are known to be good.
@@ -24,10 +24,16 @@ from qcc.errors import PassError, QccError, UsageError, short
 from qcc.options import (
     COMMANDS,
     CompileOptions,
+    DebugOptions,
     ListTargets,
+    SearchOptions,
     parse_compile,
+    parse_debug,
     parse_eval,
+    parse_export,
     parse_inspect,
+    parse_profile,
+    parse_search,
     parse_simulate,
 )
 
@@ -70,8 +76,16 @@ def _run(args: list[str], signals: _Signals) -> int:
     try:
         if command == "inspect":
             return _inspect(args[1:])
+        if command == "debug":
+            return _debug(args[1:], signals)
         if command == "eval":
             return _evaluate(args[1:])
+        if command == "export":
+            return _export(args[1:], signals)
+        if command == "profile":
+            return _profile(args[1:], signals)
+        if command == "search":
+            return _search(args[1:], signals)
         if command == "simulate":
             return _simulate(args[1:], signals)
         return _compile(parse_compile(args), signals)
@@ -140,7 +154,9 @@ def _compiled(options: CompileOptions, screen: Screen) -> Compilation | None:
     return None
 
 
-def _samples(proto: onnx.ModelProto, options: CompileOptions) -> dict[str, Array] | None:
+def _samples(
+    proto: onnx.ModelProto, options: CompileOptions | DebugOptions | SearchOptions
+) -> dict[str, Array] | None:
     from qcc.frontend.calibration import load_samples
     from qcc.frontend.shapes import static_inputs
 
@@ -206,6 +222,59 @@ def _inspect(args: list[str]) -> int:
     return 0
 
 
+def _debug(args: list[str], signals: _Signals) -> int:
+    options = parse_debug(args)
+    from qcc.console import Screen
+    from qcc.debug_model import diagnose
+    from qcc.debug_page import debug_html
+    from qcc.frontend.load import load_model
+    from qcc.one_file import write_whole
+    from qcc.parallel import default_jobs
+    from qcc.simulate import check_output
+
+    if options.page is not None:
+        check_output(options.page, options.force)
+    screen = Screen(options.verbosity, options.json)
+    with screen.progress() as progress:
+        proto = load_model(options.model)
+        config = replace(
+            options.config,
+            name=options.config.name or options.model.stem,
+            calibration=_samples(proto, options),
+        )
+        found = diagnose(
+            proto,
+            config,
+            _data(proto, options),
+            title=options.model.name,
+            limit=options.limit,
+            jobs=options.jobs or default_jobs(),
+            progress=progress,
+        )
+    if options.page is not None:
+        with signals.hold():
+            write_whole(options.page, debug_html(found).encode())
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        screen.diagnosis(found, options.page)
+    return 0
+
+
+def _data(
+    proto: onnx.ModelProto, options: DebugOptions | SearchOptions
+) -> tuple[dict[str, Array], Array | None] | None:
+    """The samples of --eval and their labels; None where there is none."""
+    from qcc.frontend.calibration import load_labelled
+    from qcc.frontend.shapes import static_inputs
+
+    if options.data is None:
+        return None
+    shapes = static_inputs(proto, options.config.shapes)
+    mean, std = options.config.mean or (0.0,), options.config.std or (1.0,)
+    return load_labelled(options.data, shapes, _scalar(mean), _scalar(std))
+
+
 def _evaluate(args: list[str]) -> int:
     options = parse_eval(args)
     from qcc.api import evaluate, read_manifest
@@ -225,6 +294,90 @@ def _evaluate(args: list[str]) -> int:
         _print_json(found.as_dict())
     else:
         Screen(options.verbosity, options.json).evaluation(found, manifest)
+    return 0
+
+
+def _export(args: list[str], signals: _Signals) -> int:
+    options = parse_export(args)
+    from qcc.api import CompiledModel
+    from qcc.console import Screen
+    from qcc.export_qdq import export_qdq
+    from qcc.one_file import write_whole
+    from qcc.simulate import check_output
+
+    check_output(options.output, options.force)
+    found = export_qdq(CompiledModel(options.out).graph, options.opset, options.integers)
+    with signals.hold():
+        write_whole(options.output, found.model.SerializeToString(deterministic=True))
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        Screen(options.verbosity, options.json).export(found, options.output)
+    return 0
+
+
+def _profile(args: list[str], signals: _Signals) -> int:
+    options = parse_profile(args)
+    from qcc.api import profile
+    from qcc.console import Screen
+    from qcc.profiling.write import write_profile
+
+    found = profile(
+        options.out,
+        target=options.target,
+        board=options.board,
+        engine=options.engine,
+        samples=options.samples,
+    )
+    with signals.hold():
+        write_profile(found, options.out)
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        Screen(options.verbosity, options.json).profile(found, options.out)
+    return 0
+
+
+def _search(args: list[str], signals: _Signals) -> int:
+    options = parse_search(args)
+    from qcc.codegen.target import resolve
+    from qcc.codegen.write import check_writable, write_files
+    from qcc.console import Screen
+    from qcc.frontend.load import load_model
+    from qcc.parallel import default_jobs
+    from qcc.search_page import search_files
+    from qcc.search_widths import Limits, search
+
+    resolve(options.config.target)
+    if options.folder is not None:
+        check_writable(options.folder, options.force)
+    least = options.least
+    limits = Limits(
+        options.flash, options.ram, options.instructions,
+        loss=-least if least is not None and least <= 0 else None,
+        floor=least if least is not None and least > 0 else None,
+    )  # fmt: skip
+    screen = Screen(options.verbosity, options.json)
+    with screen.progress() as progress:
+        proto = load_model(options.model)
+        config = replace(
+            options.config,
+            name=options.config.name or options.model.stem,
+            calibration=_samples(proto, options),
+        )
+        found = search(
+            proto, config, limits, _data(proto, options), widths=options.widths,
+            title=options.model.name, limit=options.limit, points=options.points,
+            jobs=options.jobs or default_jobs(), progress=progress,
+        )  # fmt: skip
+    if options.folder is not None:
+        files = search_files(found, options.calib, options.folder)
+        with signals.hold():
+            write_files(files, options.folder)
+    if options.json:
+        _print_json(found.as_dict())
+    else:
+        screen.search(found, options.model, options.folder)
     return 0
 
 

@@ -18,10 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qcc.config import OPTIMIZE, SCALE_MODES, THRESHOLDS, Config, parse_bits
+from qcc.config import (
+    EQUALIZE,
+    IO,
+    KEEP8,
+    OPTIMIZE,
+    ROUNDINGS,
+    SCALE_MODES,
+    THRESHOLDS,
+    WEIGHT_CLIPS,
+    Config,
+    Keep,
+    parse_bits,
+    parse_layer,
+)
 from qcc.errors import UsageError, short
 
-COMMANDS = ("inspect", "eval", "simulate")
+COMMANDS = ("inspect", "debug", "eval", "export", "profile", "search", "simulate")
 
 _DEFAULTS = Config()
 _MAX_CONFIG_BYTES = 1 << 20
@@ -31,7 +44,11 @@ _NOT_IN_FILE = frozenset({"config", "help", "version", "list-targets"})
 
 _USAGE = """qcc MODEL.onnx -o OUT [--target T] [--calib DATA] [options]
        qcc inspect MODEL.onnx     what is in a model
+       qcc debug MODEL.onnx --calib DATA   where it loses accuracy, and what helps
        qcc eval OUT --data DATA   what a compiled model is worth
+       qcc export OUT -o M.onnx   the same as an ONNX model of integers (QDQ)
+       qcc profile OUT            what it costs on its core, under emulation
+       qcc search MODEL.onnx --calib DATA --flash 64K   bits of every layer within limits
        qcc simulate OUT --input X.npz --output Y.npz   what it computes, from the reference
        qcc COMMAND --help         options of a command"""
 
@@ -83,6 +100,19 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """``qcc profile``; target and board of None are those of the compilation."""
+
+    out: Path
+    target: str | None
+    board: str | None
+    engine: str
+    samples: int
+    json: bool
+    verbosity: int
+
+
+@dataclass(frozen=True, slots=True)
 class SimulateOptions:
     """``qcc simulate``; *real*: inputs and outputs are real numbers in ONNX's layout."""
 
@@ -90,6 +120,71 @@ class SimulateOptions:
     input: Path
     output: Path
     real: bool
+    force: bool
+    json: bool
+    verbosity: int
+
+
+@dataclass(frozen=True, slots=True)
+class DebugOptions:
+    """``qcc debug``; *page* is the report, written over an older one with *force* only.
+
+    Attributes:
+        config: as for a compilation, without the calibration samples.
+        data: samples to measure on, with labels or without; None: those of *calib*.
+    """
+
+    model: Path
+    config: Config
+    calib: Path | None
+    data: Path | None
+    limit: int
+    jobs: int | None
+    page: Path | None
+    force: bool
+    json: bool
+    verbosity: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """``qcc search``; *folder* receives the points, and is None where nothing is to be written.
+
+    Attributes:
+        config: as for a compilation, without the calibration samples.
+        data: samples to measure on, with labels or without; None: those of *calib*.
+        flash, ram: bytes; *instructions*: of one inference.
+        least: accuracy in percent, or where it is not above 0 points that may be lost.
+        widths: that weights may have.
+        points: budgets that are tried.
+    """
+
+    model: Path
+    config: Config
+    calib: Path | None
+    data: Path | None
+    flash: int | None
+    ram: int | None
+    instructions: int | None
+    least: float | None
+    widths: tuple[int, ...]
+    points: int
+    limit: int
+    jobs: int | None
+    folder: Path | None
+    force: bool
+    json: bool
+    verbosity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """``qcc export``; *integers*: inputs and outputs are those of the C."""
+
+    out: Path
+    output: Path
+    opset: int
+    integers: bool
     force: bool
     json: bool
     verbosity: int
@@ -106,22 +201,229 @@ def parse_compile(argv: Sequence[str]) -> CompileOptions:
         UsageError: naming the option, or the file and its key.
         ListTargets: that is all the user wants.
     """
-    parser = _compile_parser()
-    argv = _joined_numbers(argv)
-    typed = parser.parse_args(argv)
-    if typed.list_targets:
+    args = _merged(_compile_parser(), argv)
+    if args.list_targets:
         raise ListTargets
-    args = typed
-    if typed.config is not None:
-        args = parser.parse_args([*_file_tokens(parser, typed.config), *argv])
-    if typed.percentile is not None and args.threshold != "percentile":
-        raise UsageError("--percentile: it needs --threshold percentile")
     if args.model is None:
         raise UsageError("no model given", ["usage: qcc MODEL.onnx -o OUT", "see qcc --help"])
     if args.output is None and args.stop_after is None:
         raise UsageError("no output folder given: -o OUT names it")
     return CompileOptions(
         args.model, args.output, _config(args), args.calib, args.force, args.json, args.verbosity
+    )
+
+
+def _merged(parser: _Parser, argv: Sequence[str], skip: Sequence[str] = ()) -> argparse.Namespace:
+    """What is typed, after what a --config file says of a compilation, its options *skip* aside."""
+    argv = _joined_numbers(argv)
+    typed = parser.parse_args(argv)
+    args = typed
+    if typed.config is not None and not typed.list_targets:
+        found = _file_tokens(_compile_parser(), typed.config)
+        kept = [token for token in found if token.partition("=")[0] not in skip]
+        args = parser.parse_args([*kept, *argv])
+    if typed.percentile is not None and args.threshold != "percentile":
+        raise UsageError("--percentile: it needs --threshold percentile")
+    return args
+
+
+def parse_debug(argv: Sequence[str]) -> DebugOptions:
+    """The options of ``qcc debug``: those of a compilation, and what it is measured on.
+
+    Raises:
+        UsageError: naming the option, or the file and its key.
+    """
+    parser = _study_parser(
+        "debug",
+        "[--eval DATA] [--bits W4A8] [-o REPORT.html] [options]",
+        "Measure where a model loses accuracy when it is quantized, layer by layer, and try what\n"
+        "would help. The options are those of a compilation, which this is not: no C is made.",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=_count("--limit"),
+        default=256,
+        help="measure on the first N samples (default: 256)",
+    )
+    args = _merged(parser, argv, _WRITING)
+    _check_study("debug", args)
+    return DebugOptions(
+        args.model, _config(args), args.calib, args.eval, args.limit, args.jobs,
+        args.output, args.force, args.json, args.verbosity,
+    )  # fmt: skip
+
+
+def parse_search(argv: Sequence[str]) -> SearchOptions:
+    """The options of ``qcc search``: those of a compilation, and the limits.
+
+    Raises:
+        UsageError: naming the option, or the file and its key.
+    """
+    parser = _study_parser(
+        "search",
+        "[--eval DATA] [--flash 64K] [--ram 32K] [--min-accuracy -1.0] [-o DIR] [options]",
+        "Find out how many bits the weights of every layer need: the smallest programs for every\n"
+        "accuracy, each compiled and measured. The other options are those of a compilation.",
+        ("DIR", "folder for the points: a --config file for each, search.json, search.svg"),
+    )
+    add = parser.add_argument
+    add("--flash", metavar="BYTES", type=_bytes("--flash"), help="for tables and kernels at most")
+    add("--ram", metavar="BYTES", type=_bytes("--ram"), help="of arena at most: see --ram-budget")
+    add(
+        "--instructions",
+        metavar="N",
+        type=_amount("--instructions"),
+        help="of one inference at most, as 5000000 or 5M, as kernel selection estimates them",
+    )
+    add(
+        "--min-accuracy",
+        metavar="X",
+        type=_least,
+        help="percent right at least; -1.0: at most one point less than the float model. Without "
+        "labels in decibels, negative ones from the best point",
+    )
+    add(
+        "--widths",
+        metavar="2,4,8",
+        type=_widths,
+        default=(2, 4, 8),
+        help="bits that the weights of a layer may have (default: 2,4,8)",
+    )
+    add(
+        "--points",
+        metavar="N",
+        type=_count("--points"),
+        default=10,
+        help="sizes between the smallest and the largest that are tried (default: 10)",
+    )
+    add(
+        "--limit",
+        metavar="N",
+        type=_count("--limit"),
+        default=256,
+        help="measure on the first N samples (default: 256)",
+    )
+    args = _merged(parser, argv, _WRITING)
+    _check_study("search", args)
+    return SearchOptions(
+        args.model, _config(args), args.calib, args.eval, args.flash, args.ram, args.instructions,
+        args.min_accuracy, args.widths, args.points, args.limit, args.jobs, args.output, args.force,
+        args.json, args.verbosity,
+    )  # fmt: skip
+
+
+def _least(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -200 <= value <= 200:
+        raise UsageError(f"--min-accuracy {short(text)}: expected a number, as 85 or -1.0")
+    return value
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[0-9]{1,2}(,[0-9]{1,2})*", text):
+        raise UsageError(f"--widths {short(text)}: expected bits with commas, as 2,4,8")
+    widths = tuple(int(part) for part in text.split(","))
+    if not all(1 <= bits <= 8 or bits == 16 for bits in widths) or len(set(widths)) < 2:
+        raise UsageError(f"--widths {short(text)}: expected two or more of 1 to 8 and 16")
+    return widths
+
+
+def _amount(option: str) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kKmMgG]?)", text)
+        value = float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ") if match else 0
+        if value < 1:
+            raise UsageError(f"{option} {short(text)}: expected a number, such as 5000000 or 5M")
+        return round(value)
+
+    return convert
+
+
+_WRITING = ("--output", "--dump-ir", "--stop-after", "--force")
+"""What a --config file may say for a compilation and means nothing to a study of the model."""
+
+
+def _study_parser(
+    command: str, rest: str, about: str, output: tuple[str, str] = ("REPORT.html", "page to write")
+) -> _Parser:
+    """The options of a compilation, and those that all studies of a model have.
+
+    *output*: what -o takes, and what that is.
+    """
+    parser = _compile_parser()
+    parser.prog = f"qcc {command}"
+    parser.usage = f"{parser.prog} MODEL.onnx --calib DATA {rest}"
+    parser.description, parser.epilog = about, None
+    said = {
+        "output": output[1],
+        "force": "replace what is there",
+        "json": "the result as JSON on stdout, all else on stderr",
+    }
+    for action in parser._actions:  # argparse has no other way to find one
+        if action.help != argparse.SUPPRESS:
+            action.help = said.get(action.dest, action.help)
+        if action.dest == "output":
+            action.metavar = output[0]
+        if action.dest in ("dump_ir", "stop_after", "list_targets"):
+            action.help = argparse.SUPPRESS
+    parser.add_argument(
+        "--eval",
+        metavar="DATA",
+        type=_path("--eval"),
+        help="samples to measure on, as for --calib, with labels in an array y, label or target "
+        "(default: the calibration samples, without labels)",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=_count("--jobs"), help="processes (default: one per core)"
+    )
+    return parser
+
+
+def _check_study(command: str, args: argparse.Namespace) -> None:
+    if args.model is None:
+        raise UsageError("no model given", [f"see qcc {command} --help"])
+    if args.calib is None and args.eval is None:
+        raise UsageError("no samples given: --calib DATA, and --eval DATA where there are labels")
+    for option, value in (("--dump-ir", args.dump_ir), ("--stop-after", args.stop_after)):
+        if value is not None:
+            raise UsageError(f"{option}: qcc {command} compiles nothing; leave it out")
+    if args.list_targets:
+        raise UsageError("--list-targets: it stands alone, as in qcc --list-targets")
+
+
+def parse_export(argv: Sequence[str]) -> ExportOptions:
+    """The options of ``qcc export``."""
+    about = (
+        "Write a compiled model as ONNX with QuantizeLinear and DequantizeLinear: onnxruntime\n"
+        "computes with it what the C computes, bit for bit."
+    )
+    parser = _parser("qcc export", about)
+    parser.add_argument("out", metavar="OUT", type=_path("OUT"), help="a folder that qcc wrote")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="MODEL.onnx",
+        type=_path("--output"),
+        required=True,
+        help="file to write",
+    )
+    parser.add_argument(
+        "--opset",
+        metavar="N",
+        type=_count("--opset"),
+        default=21,
+        help="21, or 25, which has types of 2 bits (default: 21)",
+    )
+    _add_flag(parser, "integers", "inputs and outputs are the C's integers, not real numbers")
+    _add_flag(parser, "force", "replace the file")
+    _add_talk(parser, "what was written as JSON on stdout")
+    args = parser.parse_args(argv)
+    return ExportOptions(
+        args.out, args.output, args.opset, args.integers, args.force, args.json, args.verbosity
     )
 
 
@@ -168,6 +470,41 @@ def parse_eval(argv: Sequence[str]) -> EvalOptions:
     )  # fmt: skip
 
 
+def parse_profile(argv: Sequence[str]) -> ProfileOptions:
+    """The options of ``qcc profile``."""
+    about = (
+        "Run a compiled model under emulation: instructions, modelled cycles, stack and flash of\n"
+        "every layer. OUT/profile.json and OUT/report.html then hold them."
+    )
+    parser = _parser("qcc profile", about)
+    parser.add_argument("out", metavar="OUT", type=_path("OUT"), help="a folder that qcc wrote")
+    parser.add_argument(
+        "--target", metavar="T", help="build for this one (default: what OUT was compiled for)"
+    )
+    parser.add_argument(
+        "--board", metavar="B", help="run on this one of the target's (default: its first)"
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="ENGINE",
+        default="auto",
+        help="auto, qemu (which counts by a plugin), or unicorn (which pip installs, but has no "
+        "Helium); default: auto",
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=_count("--samples"),
+        default=1,
+        help="runs, each on a sample of OUT/check; numbers are the mean (default: 1)",
+    )
+    _add_talk(parser, "the profile as JSON on stdout")
+    args = parser.parse_args(argv)
+    return ProfileOptions(
+        args.out, args.target, args.board, args.engine, args.samples, args.json, args.verbosity
+    )
+
+
 def parse_simulate(argv: Sequence[str]) -> SimulateOptions:
     """The options of ``qcc simulate``."""
     about = "Run the integer reference of a compiled model: the bits that its C computes."
@@ -204,6 +541,13 @@ def _config(args: argparse.Namespace) -> Config:
         name=args.name,
         weight_bits=weight_bits,
         act_bits=act_bits,
+        io_bits=args.io_bits,
+        layers=tuple(args.layer),
+        keep8=args.keep8,
+        rounding=args.rounding,
+        rounding_sweeps=args.rounding_sweeps,
+        weight_clip=args.weight_clip,
+        equalize=args.equalize,
         scale=args.scale,
         threshold=args.threshold,
         percentile=_DEFAULTS.percentile if args.percentile is None else args.percentile,
@@ -212,6 +556,9 @@ def _config(args: argparse.Namespace) -> Config:
         std=args.std,
         shapes=dict(args.shape),
         optimize=args.optimize,
+        io=args.io,
+        ram_budget=args.ram_budget,
+        flash_budget=args.flash_budget,
         constant_channels=not args.keep_constant_channels,
         bias_correction=not args.keep_biases,
         dump_ir=args.dump_ir,
@@ -289,8 +636,10 @@ def _compile_parser() -> _Parser:
         "GOAL",
         OPTIMIZE,
         _DEFAULTS.optimize,
-        "what kernels are chosen for; recorded, but only portable ones exist in this version",
+        "what kernels are chosen for: least flash, fewest instructions, or both in balance",
     )
+    _add_flash_budget(parser)
+    _add_memory(parser)
     add(
         "--config",
         metavar="FILE",
@@ -319,8 +668,31 @@ def _add_quantization(parser: _Parser) -> None:
         metavar="W8A8",
         type=parse_bits,
         default=(_DEFAULTS.weight_bits, _DEFAULTS.act_bits),
-        help="bits of weights, 2 to 8, and of activations, 2 to 8 or 16 "
-        f"(default: {_DEFAULTS.bits})",
+        help=f"bits of weights and of activations, 1 to 8 or 16 (default: {_DEFAULTS.bits})",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="NAME=W4A8",
+        type=parse_layer,
+        action="append",
+        default=[],
+        help="bits of the layers or tensors of this name, which may be a pattern such as 'conv_*'; "
+        "W8 or A16 alone will do; may be repeated, the last that fits counts",
+    )
+    parser.add_argument(
+        "--io-bits",
+        metavar="N",
+        type=_io_bits,
+        help="bits of inputs and outputs, 8 or 16, where they differ from --bits; of 16, an input "
+        "whose samples lie on a grid of 8 stays there",
+    )
+    parser.add_argument(
+        "--keep8",
+        metavar="WHAT",
+        type=_keep8,
+        default=_DEFAULTS.keep8,
+        help="what keeps 8 bits where --bits says less than 6: some of "
+        f"{', '.join(KEEP8)}, with commas, or none (default: all of them)",
     )
     _add_choice(parser, "--scale", "MODE", SCALE_MODES, _DEFAULTS.scale, "how layers are rescaled")
     _add_choice(
@@ -333,9 +705,55 @@ def _add_quantization(parser: _Parser) -> None:
         help="share of values within the range, for --threshold percentile "
         f"(default: {_DEFAULTS.percentile})",
     )
+    _add_choice(
+        parser, "--rounding", "HOW", ROUNDINGS, _DEFAULTS.rounding, "how weights become integers, "
+        "the nearest or those with the least error of the layer's output; auto: learned below "
+        "8 bits with --calib",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounding-sweeps",
+        metavar="N",
+        type=_count("--rounding-sweeps"),
+        default=_DEFAULTS.rounding_sweeps,
+        help="most passes over the weights of a layer, for learned rounding "
+        f"(default: {_DEFAULTS.rounding_sweeps})",
+    )
+    _add_choice(
+        parser, "--weight-clip", "METHOD", WEIGHT_CLIPS, _DEFAULTS.weight_clip,
+        "how ranges of weights are narrowed; output: by the error of the layer's output; auto: "
+        "output below 8 bits with --calib",
+    )  # fmt: skip
+    _add_choice(
+        parser, "--equalize", "WHEN", EQUALIZE, _DEFAULTS.equalize, "scale channels of "
+        "neighbouring layers to like ranges first; auto: below 6 bits of activations, with --calib",
+    )  # fmt: skip
     _add_flag(parser, "per-layer", "one weight scale per layer, not one per channel")
     _add_flag(parser, "keep-constant-channels", "do not remove channels that never change")
     _add_flag(parser, "keep-biases", "do not correct biases by the mean error on calibration data")
+
+
+def _add_memory(parser: _Parser) -> None:
+    _add_choice(
+        parser, "--io", "WHERE", IO, _DEFAULTS.io, "inputs and outputs that may lie in the arena: "
+        "those for which it need not grow, all of them, or none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ram-budget",
+        metavar="BYTES",
+        type=_bytes("--ram-budget"),
+        help="most bytes of arena, as 65536, 64K or 1M: where it would take more, the first "
+        "layers run band by band, some of their work twice",
+    )
+
+
+def _add_flash_budget(parser: _Parser) -> None:
+    parser.add_argument(
+        "--flash-budget",
+        metavar="BYTES",
+        type=_bytes("--flash-budget"),
+        help="most bytes of flash for tables and kernels, as 65536, 64K or 1M: layers that gain "
+        "most per byte get their faster kernels first",
+    )
 
 
 def _add_affine(parser: _Parser, default: str) -> None:
@@ -455,6 +873,20 @@ def _deviations(text: str) -> tuple[float, ...]:
     return values
 
 
+def _io_bits(text: str) -> int:
+    if text not in ("8", "16"):
+        raise UsageError(f"--io-bits {short(text)}: choose 8 or 16")
+    return int(text)
+
+
+def _keep8(text: str) -> tuple[Keep, ...]:
+    names = [] if text == "none" else text.split(",")
+    for name in names:
+        if name not in KEEP8:
+            raise UsageError(f"--keep8 {short(text)}: choose some of {', '.join(KEEP8)}, or none")
+    return tuple(kept for kept in KEEP8 if kept in names)
+
+
 def _percentile(text: str) -> float:
     try:
         value = float(text)
@@ -470,6 +902,16 @@ def _count(option: str) -> Callable[[str], int]:
         if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
             raise UsageError(f"{option} {short(text)}: expected a whole number above 0")
         return int(text)
+
+    return convert
+
+
+def _bytes(option: str) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,10})([kKmM]?)", text)
+        if not match or int(match[1]) == 0:
+            raise UsageError(f"{option} {short(text)}: expected bytes, such as 65536, 64K or 1M")
+        return int(match[1]) << {"": 0, "k": 10, "m": 20}[match[2].lower()]
 
     return convert
 
@@ -559,7 +1001,27 @@ def _tokens(key: str, flag: bool, value: Any) -> list[str]:
         return [f"--shape={name}={_text(key, dims)}" for name, dims in value.items()]
     if key == "shape" and isinstance(value, list):
         return [f"--shape={_text(key, one)}" for one in value]
+    if key == "layer":
+        return _layer_tokens(value)
     return [f"--{key}={_text(key, value)}"]
+
+
+def _layer_tokens(value: Any) -> list[str]:
+    """``[[layer]]`` tables with *match* and *bits*, a table of both, or texts as typed."""
+    rules: list[Any]
+    if isinstance(value, dict):
+        rules = [{"match": match, "bits": bits} for match, bits in value.items()]
+    else:
+        rules = value if isinstance(value, list) else [value]
+    tokens: list[str] = []
+    for rule in rules:
+        text = rule
+        if isinstance(rule, dict):
+            if set(rule) != {"match", "bits"} or not all(isinstance(v, str) for v in rule.values()):
+                raise UsageError('layer: every [[layer]] has match = "NAME" and bits = "W4A8"')
+            text = f"{rule['match']}={rule['bits']}"
+        tokens.append(f"--layer={_text('layer', text)}")
+    return tokens
 
 
 def _flag_tokens(key: str, value: Any) -> list[str]:

@@ -23,6 +23,7 @@ from qcc.api import evaluate
 from qcc.cli import MAX_LINES, main
 from qcc.code_size import CodeSize, measure
 from qcc.codegen.target import load_targets, resolve
+from qcc.config import LayerBits
 from qcc.errors import QccError
 from qcc.ops.examples import model, normal
 from qcc.options import ListTargets, parse_compile, parse_eval
@@ -157,17 +158,29 @@ def test_options_reach_the_manifest(run: Run, path: Path, out: Path) -> None:
         "--threshold", "percentile", "--percentile", "99.5", "--per-layer", "--optimize", "size",
         "--keep-constant-channels", "--keep-biases", "--mean", "-1", "0.5", "--std", "2,3",
         "--shape", "image=1,2,6,5", "--bits", "w8a8", "--calib", path.parent / "calib.npy",
+        "--io", "arena", "--ram-budget", "1M", "--io-bits", "16", "--layer", "con*=W4",
+        "--keep8", "sums,first", "--rounding", "learned", "--rounding-sweeps", "3",
+        "--weight-clip", "kl", "--equalize", "on",
     )  # fmt: skip
     assert done.code == 0, done.err
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["name"], manifest["target"]) == ("net", "cortex-m0")
     assert manifest["options"] == {
         "bits": "W8A8",
+        "io_bits": 16,
+        "layers": [{"match": "con*", "weight_bits": 4, "act_bits": None}],
+        "keep8": ["first", "sums"],
+        "rounding": "learned",
+        "rounding_sweeps": 3,
+        "weight_clip": "kl",
+        "equalize": "on",
         "scale": "fixed-point",
         "threshold": "percentile",
         "percentile": 99.5,
         "per_channel": False,
         "optimize": "size",
+        "io": "arena",
+        "ram_budget": 1 << 20,
         "constant_channels": False,
         "bias_correction": False,
         "mean": [-1.0, 0.5],
@@ -202,7 +215,7 @@ def test_dump_ir_writes_every_stage(run: Run, path: Path, out: Path, tmp_path: P
     assert run(path, "-o", out, "-q", "--dump-ir", tmp_path / "ir").code == 0
     names = sorted(p.name for p in (tmp_path / "ir").iterdir())
     assert names[0] == "00-read.txt"
-    assert names[-1].endswith("-remove-constant-channels.txt")
+    assert names[-1].endswith("-patch-rows.txt")
     assert "conv2d(" in (tmp_path / "ir" / names[-1]).read_text()
 
 
@@ -250,9 +263,23 @@ USAGE = [
     (["m.onnx", "-o", "o", "--bits", "8"], "--bits 8: expected W<bits>A<bits>"),
     (["m.onnx", "-o", "o", "--bits", "W9A8"], "weights of 9 bits"),
     (["m.onnx", "-o", "o", "--bits", "W8A12"], "activations of 12 bits"),
+    (["m.onnx", "-o", "o", "--bits", "W0A8"], "weights of 0 bits; 1 to 8 and 16"),
+    (["m.onnx", "-o", "o", "--io-bits", "4"], "--io-bits 4: choose 8 or 16"),
+    (["m.onnx", "-o", "o", "--layer", "conv=8"], "expected a name or pattern and bits"),
+    (["m.onnx", "-o", "o", "--layer", "conv="], "expected a name or pattern and bits"),
+    (["m.onnx", "-o", "o", "--layer", "W4A8"], "expected a name or pattern and bits"),
+    (["m.onnx", "-o", "o", "--layer", "conv=W9"], "--layer conv=W9: weights of 9 bits"),
+    (["m.onnx", "-o", "o", "--keep8", "first,middle"], "--keep8 first,middle: choose some of"),
+    (["m.onnx", "-o", "o", "--rounding", "up"], "--rounding up: choose one of auto"),
+    (["m.onnx", "-o", "o", "--rounding-sweeps", "0"], "expected a whole number above 0"),
+    (["m.onnx", "-o", "o", "--weight-clip", "max"], "--weight-clip max: choose one of"),
+    (["m.onnx", "-o", "o", "--equalize", "yes"], "--equalize yes: choose one of"),
     (["m.onnx", "-o", "o", "--scale", "shift"], "--scale shift: choose one of single-shift"),
     (["m.onnx", "-o", "o", "--threshold", "min"], "--threshold min: choose one of max, mse"),
     (["m.onnx", "-o", "o", "--optimize", "all"], "--optimize all: choose one of size"),
+    (["m.onnx", "-o", "o", "--io", "stack"], "--io stack: choose one of auto"),
+    (["m.onnx", "-o", "o", "--ram-budget", "64KB"], "--ram-budget 64KB: expected bytes"),
+    (["m.onnx", "-o", "o", "--ram-budget", "0"], "--ram-budget 0: expected bytes"),
     (["m.onnx", "-o", "o", "--percentile", "99"], "--threshold percentile"),
     (["m.onnx", "-o", "o", "--percentile", "nan"], "from 50 to 100"),
     (["m.onnx", "-o", "o", "--percentile", "101"], "from 50 to 100"),
@@ -549,7 +576,16 @@ per-layer = true
 keep-constant-channels = true
 keep-biases = true
 optimize = "speed"
+io = "caller"
+ram-budget = "64K"
 shape = { x = [1, 3, 4, 4], "y=z" = [1, 2] }
+layer = [{ match = "conv_*", bits = "W4A8" }, { match = "fc", bits = "A16" }]
+io-bits = 16
+keep8 = ["first", "depthwise"]
+rounding = "learned"
+rounding-sweeps = 7
+weight-clip = "mse"
+equalize = "off"
 force = true
 json = true
 dump-ir = "ir"
@@ -575,17 +611,21 @@ def test_a_file_says_what_options_say(config: Callable[[str], Path]) -> None:
         ["m.onnx", "-o", f"{folder}/o", "--target", "cortex-m7", "--calib", f"{folder}/data",
          "--mean", "-0.5", "1", "--std", "2", "--name", "net", "--bits", "W8A8", "--scale",
          "double-shift", "--threshold", "percentile", "--percentile", "99.5", "--per-layer",
-         "--keep-constant-channels", "--keep-biases", "--optimize", "speed",
-         "--shape", "x=1,3,4,4", "--shape", "y=z=1,2", "--force", "--json", "--dump-ir",
-         f"{folder}/ir", "--stop-after", "quantize", "-v"]
+         "--keep-constant-channels", "--keep-biases", "--optimize", "speed", "--io", "caller",
+         "--ram-budget", "65536", "--shape", "x=1,3,4,4", "--shape", "y=z=1,2", "--force",
+         "--layer", "conv_*=W4A8", "--layer", "fc=A16", "--io-bits", "16", "--keep8",
+         "first,depthwise", "--rounding", "learned", "--rounding-sweeps", "7", "--weight-clip",
+         "mse", "--equalize", "off",
+         "--json", "--dump-ir", f"{folder}/ir", "--stop-after", "quantize", "-v"]
     )  # fmt: skip
     assert typed.config.shapes == {"x": (1, 3, 4, 4), "y=z": (1, 2)}
     assert typed.config.mean == (-0.5, 1.0)
+    assert typed.config.layers == (LayerBits("conv_*", 4, 8), LayerBits("fc", None, 16))
     assert parse_compile(["m.onnx", "--config", str(file)]) == typed
 
 
 def test_every_option_has_its_key(run: Run) -> None:
-    words = set(re.findall(r"--([a-z][a-z-]+)", run("--help").out.split("options:")[1]))
+    words = set(re.findall(r"--([a-z][a-z0-9-]+)", run("--help").out.split("options:")[1]))
     keys = {line.split(" = ")[0] for line in EVERYTHING.strip().splitlines()}
     assert words - keys == {"help", "config", "version", "list-targets"}
 
@@ -604,7 +644,25 @@ def test_the_command_line_wins(config: Callable[[str], Path]) -> None:
     assert options.verbosity == -1
 
 
+def test_tables_of_layers_are_read_in_order(config: Callable[[str], Path]) -> None:
+    tables = '[[layer]]\nmatch = "a=*"\nbits = "W2A4"\n[[layer]]\nmatch = "b"\nbits = "w1"\n'
+    short = 'layer = { "a=*" = "W2A4", b = "W1" }\n'
+    for text in (tables, short, 'layer = ["a=*=W2A4", "b=W1"]'):
+        options = parse_compile(["m", "-o", "o", "--config", str(config(text)), "--layer", "c=A1"])
+        assert options.config.layers == (
+            LayerBits("a=*", 2, 4), LayerBits("b", 1, None), LayerBits("c", None, 1),
+        )  # fmt: skip
+
+
+def test_nothing_needs_to_keep_eight_bits() -> None:
+    assert parse_compile(["m.onnx", "-o", "o", "--keep8", "none"]).config.keep8 == ()
+
+
 BAD_FILES = [
+    ('[[layer]]\nmatch = "a"', "every [[layer]] has match"),
+    ('[[layer]]\nmatch = "a"\nbits = 4', "every [[layer]] has match"),
+    ('layer = "a"', "--layer a: expected a name or pattern"),
+    ('[[layer]]\nmatch = "a"\nbits = "W33"', "weights of 33 bits"),
     ('tarpet = "host"', "no option is called 'tarpet'"),
     ("no-force = true", "no option is called"),
     ('config = "other.toml"', "no option is called"),

@@ -26,8 +26,8 @@ from tests.networks import NAMES, compilation
 
 LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os")
 CROSS = [t.name for t in load_targets().values() if not t.native]
-STACK_GOAL = 512
-"""Bytes that portable kernels may take on a Cortex-M4, the longest chain of calls."""
+STACK_GOAL = 1024
+"""Bytes that kernels may take on a Cortex-M, the longest chain of calls."""
 
 STRICT = ["-fsanitize=undefined,implicit-conversion,local-bounds", "-fsanitize-trap=all"]
 """clang's: conversions that change a value too. Traps, so no run-time library has to be there."""
@@ -246,9 +246,8 @@ def test_the_stack_is_static_and_small(target: str, write: Write) -> None:
             frames, calls = _frames((out / "model.ci").read_text())
             assert f"{name}_run" in frames
             used = _deepest(f"{name}_run", frames, calls)
-            assert 0 < used <= STACK_GOAL, f"{used} bytes"
             stated = manifest(compilation(name, target, scale))["stack_bytes"]
-            assert stated is None or used <= stated
+            assert 0 < used <= stated <= STACK_GOAL, f"{used} bytes"
 
 
 # -- float helpers --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qcc.config import SCALE_MODES, ScaleMode
 from qcc.ir import QType, Quant
 from qcc.ops.examples import normal
-from qcc.ops.linear import Weights, quantize_weights
+from qcc.ops.linear import RealLayer, Weights, quantize_weights
 
 X = Quant(QType(8, signed=False), 0.02)
 Y = Quant(QType(8), 0.05)
@@ -112,3 +112,46 @@ def test_sixteen_bit_activations_take_a_wider_bound() -> None:
     )
     sums = np.abs(done.w).sum(axis=1) * 32767
     assert sums.max() <= done.acc_bound
+
+
+@pytest.mark.parametrize("mode", SCALE_MODES)
+def test_one_bit_takes_signs_at_the_nearest_step_to_the_mean_magnitude(mode: ScaleMode) -> None:
+    w = normal((6, 3, 3, 4), 1)
+    done = quantize_weights(w, np.zeros(6), X, Y, QType(1), mode, True)
+    np.testing.assert_array_equal(done.w, np.where(w >= 0, 1, -1))
+    mean = np.abs(w).reshape(6, -1).mean(axis=1)
+    assert (np.abs(np.log2(np.array(done.scale) / mean)) <= 0.5 + 1e-9).all()
+
+
+@pytest.mark.parametrize("mode", SCALE_MODES)
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_ranges_by_squared_error_err_no_more(mode: ScaleMode, per_channel: bool, bits: int) -> None:
+    w = normal((6, 3, 3, 16), 1) ** 3  # heavy tails
+    layer = RealLayer(w, np.zeros(6), X, Y, QType(bits), mode, per_channel)
+    errors = []
+    for clip in ("none", "mse"):
+        done = layer.quantized(clip)
+        step = np.array(done.scale).reshape(-1, 1, 1, 1)
+        errors.append(float(((done.w * step - w) ** 2).sum()))
+    assert errors[1] < 0.95 * errors[0]
+
+
+@pytest.mark.parametrize("mode", SCALE_MODES)
+def test_ranges_by_divergence_clip_the_tails(mode: ScaleMode) -> None:
+    w = normal((4, 3, 3, 64), 1)
+    w[0, 0, 0, 0] = 40.0
+    layer = RealLayer(w, np.zeros(4), X, Y, QType(5), mode, True)
+    whole, clipped = (layer.quantized(clip) for clip in ("none", "kl"))
+    assert clipped.scale[0] < whole.scale[0]
+    assert np.abs(clipped.w).max() <= QType(5).qmax
+
+
+def test_sixteen_bit_weights_are_finer() -> None:
+    w = normal((6, 3, 3, 4), 1)
+    errors = []
+    for bits in (8, 16):
+        done = quantize_weights(w, np.zeros(6), X, Y, QType(bits), "single-shift", True)
+        assert done.acc_bound < 1 << 31
+        errors.append(np.abs(done.w * np.array(done.scale).reshape(-1, 1, 1, 1) - w).max())
+    assert errors[1] < errors[0] / 64

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcc.codegen.kernels.dsp_common import (
+    Packing,
     Requant,
     even_odd_pairs,
     natural_pairs,
     pack,
+    packings,
     requant,
 )
 from qcc.codegen.variants import Goal, Refusal, Variant
@@ -30,7 +32,10 @@ OPERATORS = ("conv2d", "dense")
 LINES, PATCHES = "dsp/conv-lines", "dsp/conv-patches"
 
 _MOST_UNROLLED = 32
-"""Pairs in one block: QCC_REPEAT goes so far."""
+"""Units (pairs, or twos of them) in one block: QCC_REPEAT goes so far."""
+
+_LITTLE = 8
+"""Values of a run that take no loop."""
 
 _MOST_RUNS = 16
 """QCC_DSP_MOST_RUNS."""
@@ -72,15 +77,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Unroll:
-    """How a run of pairs is cut: *chunks* blocks of *pairs*, then *rest* pairs."""
+    """How a run is cut: *chunks* blocks of *units*, then *rest* units; a unit is a pair, or two."""
 
-    pairs: int
+    units: int
     chunks: int
     rest: int
 
     @property
     def constants(self) -> dict[str, int]:
-        return {"pairs": self.pairs, "rest": self.rest, "once": int(self.once)}
+        return {"pairs": self.units, "rest": self.rest, "once": int(self.once)}
 
     @property
     def once(self) -> bool:
@@ -89,8 +94,18 @@ class Unroll:
 
     @property
     def code(self) -> int:
-        """Pairs of text."""
-        return self.pairs + self.rest
+        """Units of text."""
+        return self.units + self.rest
+
+    @property
+    def total(self) -> int:
+        """Units of a run."""
+        return self.units * self.chunks + self.rest
+
+    @property
+    def looped(self) -> int:
+        """Units of a run that blocks take."""
+        return self.units * self.chunks
 
 
 def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal]:
@@ -100,14 +115,14 @@ def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal
         yield Refusal("dsp/conv", reason)
         return
     shape, w = _shape(graph, node)
-    rescale = requant(graph, node, shape.oc)
+    rescale = requant(graph, node, shape.oc, up=True)
     if isinstance(rescale, str):
         yield Refusal("dsp/conv", rescale)
         return
-    layer = _Layer(graph, node, shape, w, rescale)
-    for bits in (8, 16) if goal.expand_weights else (8,):
-        yield from _patches(layer, bits)
-        yield from _lines(layer, bits)
+    for packing, lifted in packings(graph, node, rescale, goal.expand_weights):
+        layer = _Layer(graph, node, shape, w, lifted, packing)
+        yield from _patches(layer)
+        yield from _lines(layer)
 
 
 def _reason(graph: Graph, node: Node) -> str | None:
@@ -148,6 +163,7 @@ class _Layer:
     shape: Shape
     w: Array
     rescale: Requant
+    packing: Packing
 
     @property
     def types(self) -> dict[str, str]:
@@ -158,66 +174,85 @@ class _Layer:
     def signed(self) -> int:
         return int(self.types["x"] == "int8_t")
 
-    def macros(self, bits: int, unroll: Unroll) -> dict[str, int]:
+    @property
+    def fields(self) -> Array:
+        """The weights as they enter words (out, kh, kw, in)."""
+        return self.packing.fields(self.w)
+
+    def macros(self, unroll: Unroll) -> dict[str, int]:
         """What both kernels are built with."""
         return {
-            "signed": self.signed, "bits": bits, **unroll.constants, "tail": self.shape.oc % 4,
-            **self.rescale.constants,
+            "signed": self.signed, **self.packing.constants, **unroll.constants,
+            "up": self.rescale.up,            "tail": self.shape.oc % 4, **self.rescale.constants,
         }  # fmt: skip
 
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """(blocks of 4 channels, blocks of 2)."""
+        oc = self.shape.oc
+        if self.packing.dense:
+            return -(-oc // 4), 0
+        return oc // 4 + (oc % 4 == 3), int(oc % 4 in (1, 2))
 
-def _unrolls(pairs: int) -> Iterator[Unroll]:
+
+def _unrolls(units: int) -> Iterator[Unroll]:
     """Ways to cut a run: small text, a middle, all of it."""
-    if pairs <= _MOST_UNROLLED:
-        yield Unroll(pairs, 1, 0)
+    if units <= _MOST_UNROLLED:
+        yield Unroll(units, 1, 0)
     for size in (4, 8, 16, 24, 32):
-        if size < pairs:
-            yield Unroll(size, pairs // size, pairs % size)
+        if size < units:
+            yield Unroll(size, units // size, units % size)
 
 
-def _words(layer: _Layer, pairs: int, bits: int) -> int:
+def _words(layer: _Layer, units: int) -> int:
     """Words of the stream that blocks of 4 channels take."""
-    fours, _ = _fours(layer.shape)
-    return fours * (4 + pairs * bits // 4 + len(layer.rescale.words(slice(0, 4), 4)))
+    fours, _ = layer.blocks
+    return fours * (4 + units * layer.packing.words + len(layer.rescale.words(slice(0, 4), 4)))
 
 
 # -- lines ----------------------------------------------------------------------------------------
 
 
-def _lines(layer: _Layer, bits: int) -> Iterator[Variant | Refusal]:
-    s = layer.shape
+def _lines(layer: _Layer) -> Iterator[Variant | Refusal]:
+    s, packing = layer.shape, layer.packing
     step = 2 * s.sw * s.c
     if s.kh == 1 and s.kw == 1:
         return
     if s.dw > 1 or s.dh > 1:
         yield Refusal(LINES, "dilated")
         return
-    pairs = -(-s.kw * s.c // 2)
-    if step + 4 * _MOST_UNROLLED > _REACH:
+    units = -(-s.kw * s.c // (2 * packing.unit))
+    pairs = units * packing.unit
+    if step + 4 * _MOST_UNROLLED * packing.unit > _REACH:
         yield Refusal(LINES, f"{s.c} channels: the next pixel is out of an offset's reach")
         return
     if s.kh > _MOST_RUNS:
         yield Refusal(LINES, f"{s.kh} rows")
         return
-    weights = natural_pairs(layer.w.reshape(s.oc, s.kh, s.kw * s.c))
-    stream = pack(weights, layer.rescale, bits)
+    columns = (-(-s.ow // 2) * 2 - 1) * s.sw + s.kw
+    if packing.dense and 255 * s.kh * columns * s.c << packing.bits >= 1 << 31:
+        yield Refusal(LINES, f"{columns * s.c} values of a line: their sum is too large")
+        return
+    weights = natural_pairs(layer.fields.reshape(s.oc, s.kh, s.kw * s.c), 2 * packing.unit)
+    stream = pack(weights, layer.rescale, packing)
     left = s.pl * s.c
     line = 2 * -(-((-(-s.ow // 2) * 2 - 1) * s.sw * s.c + 2 * pairs) // 2)
     n = min(s.w * s.c, line - left)
-    for unroll in _unrolls(pairs):
-        constants = {**layer.macros(bits, unroll), "kh": s.kh, "step": step}
+    sums = {"columns": s.kw, "stride": s.sw} if packing.dense else {}
+    for unroll in _unrolls(units):
+        constants = {**layer.macros(unroll), "kh": s.kh, "step": step, **sums}
         kernel = instance("qcc_dsp_conv_lines.h", constants, **layer.types)
         args = (
-            In(0), stream, _words(layer, s.kh * pairs, bits), Out(), Scratch(), s.h, n, s.w * s.c,
-            left, line, s.sh, s.pt, s.oh, s.ow, s.oc, 4 * unroll.pairs * unroll.chunks,
+            In(0), stream, _words(layer, s.kh * units), Out(), Scratch(), s.h, n, s.w * s.c,
+            left, line, s.sh, s.pt, s.oh, s.ow, s.oc, 4 * packing.unit * unroll.looped,
         )  # fmt: skip
         yield Variant(
             kernel=LINES,
-            why=f"rows of {s.kw * s.c} values in lines, {_tile_text(s, bits)}",
+            why=f"rows of {s.kw * s.c} values in lines, {_tile_text(packing)}",
             calls=(Call(kernel, args),),
-            instructions=_line_cost(layer, unroll, bits, n),
-            code_bytes=_code(s, unroll, bits) + 420,
-            scratch=2 * s.kh * line,
+            instructions=_line_cost(layer, unroll, n, columns),
+            code_bytes=_code(layer, unroll) + (620 if packing.dense else 420),
+            scratch=2 * s.kh * line + (4 * (columns + 1) if packing.dense else 0),
             leads={0: _line_lead(s)},
         )
 
@@ -235,27 +270,28 @@ def _line_lead(s: Shape) -> int:
 # -- patches --------------------------------------------------------------------------------------
 
 
-def _patches(layer: _Layer, bits: int) -> Iterator[Variant]:
-    s = layer.shape
+def _patches(layer: _Layer) -> Iterator[Variant]:
+    s, packing = layer.shape, layer.packing
     runs, run = (s.kw, s.c) if s.dw > 1 else (1, s.kw * s.c)
-    weights = even_odd_pairs(layer.w.reshape(s.oc, s.kh * runs, run))
+    weights = even_odd_pairs(layer.fields.reshape(s.oc, s.kh * runs, run))
     pairs = weights.shape[1]
-    stream = pack(weights, layer.rescale, bits)
-    for unroll in _unrolls(pairs):
-        constants = {**layer.macros(bits, unroll), "inside": int(not s.padded)}
+    units = pairs // packing.unit
+    stream = pack(weights, layer.rescale, packing)
+    for unroll in _unrolls(units):
+        constants = {**layer.macros(unroll), "inside": int(not s.padded)}
         kernel = instance("qcc_dsp_conv_patches.h", constants, **layer.types)
         args = (
-            In(0), stream, _words(layer, pairs, bits), Out(), Scratch(), s.h, s.w, s.c, s.kh, s.dh,
+            In(0), stream, _words(layer, units), Out(), Scratch(), s.h, s.w, s.c, s.kh, s.dh,
             runs, s.dw, run, s.sh, s.sw, s.pt, s.pl, s.oh, s.ow, s.oc,
-            8 * unroll.pairs * unroll.chunks,
+            8 * packing.unit * unroll.looped,
         )  # fmt: skip
         what = "1x1" if s.kh * s.kw == 1 else f"patches of {s.kh * runs} x {run} values"
         yield Variant(
             kernel=PATCHES,
-            why=f"{what}, {_tile_text(s, bits)}",
+            why=f"{what}, {_tile_text(packing)}",
             calls=(Call(kernel, args),),
-            instructions=_patch_cost(layer, unroll, bits, s.kh * runs, run),
-            code_bytes=_code(s, unroll, bits) + 480,
+            instructions=_patch_cost(layer, unroll, s.kh * runs, run),
+            code_bytes=_code(layer, unroll) + (520 if packing.dense else 480),
             scratch=8 * pairs,
             leads={0: _patch_lead(s)},
         )
@@ -272,46 +308,48 @@ def _patch_lead(s: Shape) -> int:
 # -- estimates ------------------------------------------------------------------------------------
 
 
-def _tile_text(s: Shape, bits: int) -> str:
-    wide = " of 16 bits" if bits == 16 else ""
-    return f"4 channels x 2 pixels, weights{wide} interleaved"
+def _tile_text(packing: Packing) -> str:
+    return f"4 channels x 2 pixels, {packing.text}"
 
 
-def _fours(s: Shape) -> tuple[int, int]:
-    """(blocks of 4 channels, blocks of 2)."""
-    return s.oc // 4 + (s.oc % 4 == 3), int(s.oc % 4 in (1, 2))
-
-
-def _tile_cost(layer: _Layer, unroll: Unroll, bits: int, segments: int, load: int) -> float:
+def _tile_cost(layer: _Layer, unroll: Unroll, segments: int, load: int) -> float:
     """Instructions for all channels of two pixels; *load* instructions fetch a pair of inputs."""
-    fours, twos = _fours(layer.shape)
-    per4, per2 = (load + 14, load + 7) if bits == 8 else (load + 10, load + 5)
-    pairs = unroll.pairs * unroll.chunks + unroll.rest
+    (fours, twos), packing = layer.blocks, layer.packing
+    per4 = packing.unit_cost(load)
+    per2 = load + 7 if packing.bits == 8 else load + 5
     loop = 1 if unroll.once else 5 + 5 * unroll.chunks
     loop += 5 if segments > 1 else 0
     out = layer.rescale.instructions
+    block = 12 + (packing.offset_cost if packing.dense else 0)
     return (
-        fours * (segments * (pairs * per4 + loop) + 15 + 8 * out)
-        + twos * (segments * (pairs * per2 + loop) + 15 + 4 * out)
+        fours * (segments * (unroll.total * per4 + loop) + block + 8 * out)
+        + twos * (segments * (unroll.total * per2 + loop) + 12 + 4 * out)
         + 16
         + 6 * segments
     )
 
 
-def _line_cost(layer: _Layer, unroll: Unroll, bits: int, n: int) -> int:
+def _line_cost(layer: _Layer, unroll: Unroll, n: int, columns: int) -> int:
     s = layer.shape
-    tiles = s.oh * -(-s.ow // 2)
-    fill = (s.oh * s.sh + s.kh) * (2.2 * n + 24)
-    return round(tiles * _tile_cost(layer, unroll, bits, s.kh, 2) + fill)
+    tiles, rows = s.oh * -(-s.ow // 2), s.oh * s.sh + s.kh
+    fill = rows * (2.2 * n + 24)
+    if layer.packing.dense:
+        fill += 2 * rows * columns * (2.0 * s.c + 10) + 10 * tiles
+    return round(tiles * _tile_cost(layer, unroll, s.kh, 2) + fill)
 
 
-def _patch_cost(layer: _Layer, unroll: Unroll, bits: int, runs: int, run: int) -> int:
+def _patch_cost(layer: _Layer, unroll: Unroll, runs: int, run: int) -> int:
     s = layer.shape
     tiles = s.oh * -(-s.ow // 2)
     fill = 2 * (runs * (1.9 * run + (24 if s.padded else 12)) + 10)
-    return round(tiles * (_tile_cost(layer, unroll, bits, 1, 1) + fill))
+    if runs == 1 and run <= _LITTLE and not s.padded:
+        fill = 2 * 1.9 * run  # the compiler unrolls all of it
+    if layer.packing.dense:
+        fill += 2 * (runs * run * (0.5 if layer.signed else 0.25) + 4)
+    return round(tiles * (_tile_cost(layer, unroll, 1, 1) + fill))
 
 
-def _code(s: Shape, unroll: Unroll, bits: int) -> int:
-    fours, twos = _fours(s)
-    return unroll.code * ((64 if bits == 8 else 56) * (fours > 0) + 36 * twos) + 240
+def _code(layer: _Layer, unroll: Unroll) -> int:
+    fours, twos = layer.blocks
+    per4 = {16: 56, 8: 64, 4: 60, 2: 116}[layer.packing.bits]
+    return unroll.code * (per4 * (fours > 0) + 36 * twos) + 240

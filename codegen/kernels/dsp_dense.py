@@ -15,8 +15,10 @@ import numpy as np
 from qcc.codegen.kernels.dsp_common import (
     MULTIPLY,
     SHIFTS,
+    Packing,
     Requant,
     even_odd_pairs,
+    packings,
     requant,
     weight_words,
 )
@@ -47,20 +49,22 @@ def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal
         yield Refusal(NAME, "several rows: as a 1x1 convolution")
         return
     w = graph.constant(node.inputs[1]).astype(np.int64)
-    rescale = requant(graph, node, len(w))
+    rescale = requant(graph, node, len(w), up=True)
     if isinstance(rescale, str):
         yield Refusal(NAME, rescale)
         return
     # Saturating to 16 bits first costs an instruction per output; two instances cost more.
     rescale = replace(rescale, narrow=False)
-    for bits in (8, 16) if goal.expand_weights else (8,):
-        yield from _unrolled(graph, node, w, rescale, bits)
+    for packing, lifted in packings(graph, node, rescale, goal.expand_weights):
+        yield from _unrolled(graph, node, w, lifted, packing)
 
 
-def _unrolled(graph: Graph, node: Node, w: Int, rescale: Requant, bits: int) -> Iterator[Variant]:
+def _unrolled(
+    graph: Graph, node: Node, w: Int, rescale: Requant, packing: Packing
+) -> Iterator[Variant]:
     m, n = w.shape
     blocks = -(-m // _BLOCK)
-    stream = _pack(w, rescale, bits)
+    stream = _pack(w, rescale, packing)
     x, y = (graph.quant(t).qtype.ctype for t in (node.inputs[0], node.output))
     for groups in _GROUPS:
         if groups > n // 4:
@@ -68,27 +72,32 @@ def _unrolled(graph: Graph, node: Node, w: Int, rescale: Requant, bits: int) -> 
         chunks, rest = divmod(n // 4, groups)
         once = int(chunks == 1 and rest == 0)
         constants = {
-            "signed": int(x == "int8_t"), "bits": bits, "groups": groups, "rest": rest,
-            "once": once, "odd": int(n % 4 > 0), **rescale.constants,
+            "signed": int(x == "int8_t"), **packing.constants, "up": rescale.up, "groups": groups,
+            "rest": rest, "once": once, "odd": int(n % 4 > 0), **rescale.constants,
         }  # fmt: skip
         kernel = instance("qcc_dsp_dense.h", constants, x=x, y=y)
         words = len(stream.data) // blocks
         args = (In(0), stream, Out(), n, m, words, 4 * groups * chunks)
-        per_group, odd = (43 if bits == 8 else 27), int(n % 4 > 0)
+        per_group = {16: 27, 8: 43, 4: 39 + 4 * packing.split, 2: 39}[packing.bits]
+        odd = int(n % 4 > 0)
         loop = 1 if once else 3 + 5 * chunks
-        per_block = (n // 4 + odd) * per_group + loop + 12 + 8 * (rescale.instructions + 0.4)
+        out = 8 * rescale.instructions + (4 if rescale.form == SHIFTS else 1)
+        per_block = (n // 4 + odd) * per_group + loop + 11 + out
+        total = blocks * per_block + 60
+        if packing.dense:
+            total += blocks * packing.offset_cost + (n // 4) * (7 if x == "int8_t" else 4)
         yield Variant(
             kernel=NAME,
-            why=f"8 channels a pass, weights{' of 16 bits' if bits == 16 else ''} interleaved",
+            why=f"8 channels a pass, {packing.text}",
             calls=(Call(kernel, args),),
-            instructions=round(blocks * per_block + 60),
+            instructions=round(total),
             code_bytes=4 * per_group * (groups + rest + odd) + 440,
         )
 
 
-def _pack(w: Int, rescale: Requant, bits: int) -> CArray:
+def _pack(w: Int, rescale: Requant, packing: Packing) -> CArray:
     """The stream, (out, in) weights; channels are padded to whole blocks with zeros."""
-    pairs = even_odd_pairs(w[:, None, :])
+    pairs = even_odd_pairs(packing.fields(w)[:, None, :])
     padded = np.zeros((-(-len(w) // _BLOCK) * _BLOCK, *pairs.shape[1:]), np.int64)
     padded[: len(w)] = pairs
     words: list[Int] = []
@@ -96,7 +105,7 @@ def _pack(w: Int, rescale: Requant, bits: int) -> CArray:
         part = slice(first, min(first + _BLOCK, len(w)))
         bias = np.zeros(_BLOCK, np.int64)
         bias[: part.stop - part.start] = rescale.bias[part]
-        words += [bias, weight_words(padded[first : first + _BLOCK], bits)]
+        words += [bias, weight_words(padded[first : first + _BLOCK], packing.bits)]
         words += _rescaling(rescale, part)
     data = np.concatenate(words) & 0xFFFFFFFF
     return CArray("w", "uint32_t", data, "biases, weights and shifts or multipliers, interleaved")

@@ -7,7 +7,7 @@ qcc_dsp_depthwise.h. Estimates are instructions counted under emulation (docs/ke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,20 +98,24 @@ def _shape(graph: Graph, node: Node) -> tuple[Shape, Array]:
 def _rescaled(graph: Graph, node: Node, w: Array) -> tuple[Array, Requant | str]:
     """The weights, and how accumulators become outputs.
 
-    Where outputs are finer than accumulators (weights of few bits), the left shift of a channel
+    Where outputs are finer than accumulators (weights of few bits), what shifts a channel up
     becomes a factor of its weights and its bias, if they still fit.
     """
-    a = node.attrs
-    finer = np.maximum(-np.broadcast_to(a.rescale.shift, len(w)), 0)
+    plain = requant(graph, node, len(w))
+    lifted = requant(graph, node, len(w), up=True)
+    if not isinstance(plain, str) or isinstance(lifted, str):
+        return w, plain
+    if lifted.form == MULTIPLY:
+        finer = np.full(len(w), lifted.up)
+        rescale = replace(lifted, post=lifted.post + lifted.up)
+    else:
+        finer = np.maximum(-lifted.entries, 0)
+        rescale = replace(lifted, entries=lifted.entries + finer)
     scaled = w << finer[:, None, None]
-    if not finer.any() or any(m != 1 for m in a.rescale.mult) or np.abs(scaled).max() > 127:
-        return w, requant(graph, node, len(w))
-    shifts = np.broadcast_to(a.rescale.shift, len(w)).astype(np.int64) + finer
-    half = (1 << shifts) >> 1
-    bias = (graph.constant(node.inputs[2]).astype(np.int64) << finer) + half
-    if (a.acc_bound << int(finer.max())) + int(half.max()) >= 1 << 31:
-        return w, requant(graph, node, len(w))
-    return scaled, Requant(SHIFTS, 0, bias, shifts, *a.clip)
+    half = 0 if rescale.form == MULTIPLY else 1 << int(rescale.entries.max())
+    if np.abs(scaled).max() > 127 or (node.attrs.acc_bound << int(finer.max())) + half >= 1 << 31:
+        return w, plain
+    return scaled, replace(rescale, bias=rescale.bias << finer, up=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _variant(graph: Graph, node: Node, u: Int, rescale: Requant) -> Variant:
 
 def _lead(node: Node, h: int, w: int, c: int, oh: int, ow: int, oc: int) -> int:
     """While output rows i and i + 1 are written, input rows from i - pad on are still needed."""
-    top = node.attrs.pads[0]
+    top: int = node.attrs.pads[0]
     return max(min(i + 2, oh) * ow * oc - max(0, i - top) * w * c for i in range(0, oh, 2))
 
 

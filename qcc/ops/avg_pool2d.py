@@ -287,3 +287,12 @@ def _rescaled(a: Attrs, total: Int, kind: Int) -> Int:
         return a.rescale.apply(total)
     mult, shift = (np.array(v, np.int64)[kind] for v in (a.table.mult, a.table.shift))
     return arith.shift_round(total * mult, shift)
+
+
+def window_rescales(a: Attrs, x: Shape) -> tuple[Int, Int]:
+    """(multiplier, shift) of every window, each (oh, ow), for an input of shape *x*."""
+    r = a.table or a.rescale
+    assert r is not None
+    kind = _kinds(_Counts.of(a, x, a.counted)) if a.table else 0
+    mult, shift = (np.array(v, np.int64)[kind] for v in (r.mult, r.shift))
+    return mult, shift

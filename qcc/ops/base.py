@@ -211,6 +211,20 @@ class Op(ABC):
     def quantize(graph: Graph, node: Node, ctx: QuantContext) -> None:
         """Make *node* integer: constants and attributes. Activations have their Quant by now."""
 
+    @staticmethod
+    def columns(attrs: Any, weights: Shape, x: Array) -> Array:
+        """What the weights of a layer multiply: (groups, rows, taps), in the order of its weights.
+
+        Only of operators with weights, ``qcc.passes.fold_batchnorm.LINEAR``. A row is a place of
+        the output of a sample, in its order.
+
+        Args:
+            attrs: of the node.
+            weights: shape (out, ...).
+            x: the input (N, *shape).
+        """
+        raise NotImplementedError
+
     # -- integer graph --
 
     @staticmethod

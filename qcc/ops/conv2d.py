@@ -23,7 +23,6 @@ from qcc.ops import conv2d_depthwise, linear, window
 from qcc.ops.base import (
     INFINITY,
     Call,
-    CArray,
     ChannelRole,
     In,
     Interval,
@@ -32,7 +31,7 @@ from qcc.ops.base import (
     QuantContext,
 )
 from qcc.ops.examples import model, normal
-from qcc.ops.kernels import CRescale, instance
+from qcc.ops.kernels import CRescale, CWeights, instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +103,11 @@ class Conv2d(Op):
         linear.quantize_node(graph, node, ctx)
 
     @staticmethod
+    def columns(attrs: Attrs, weights: Shape, x: Array) -> Array:
+        taps = window.taps(x.reshape(-1, *x.shape[2:]), (weights[1], weights[2]), attrs)
+        return window.by_group(taps, attrs.group)
+
+    @staticmethod
     def run_int(graph: Graph, node: Node, inputs: Sequence[Int]) -> Int:
         a = node.attrs
         acc = _convolve(inputs[0], inputs[1], a, lambda p, q: arith.exact_matmul(p, q, a.acc_bound))
@@ -141,22 +145,23 @@ class Conv2d(Op):
         if a.group > 1 and conv2d_depthwise.is_depthwise(graph, node):
             return (conv2d_depthwise.depthwise_call(graph, node),)
         (_, h, w_in, c), (_, oh, ow, o) = graph.shape(node.inputs[0]), graph.shape(node.output)
-        w = graph.tensor(node.inputs[1])
-        assert w.data is not None
+        w = graph.constant(node.inputs[1])
         r = CRescale(a.rescale, a.acc_bound)
-        weights = CArray("w", graph.quant(w.name).qtype.ctype, w.data, "[out][kh][kw][in]")
+        weights = CWeights(w, graph.quant(node.inputs[1]).qtype, "[out][kh][kw][in]")
         kernel = instance(
-            "qcc_conv2d.h",
+            weights.header("qcc_conv2d.h"),
+            weights.constants,
             rescale=r.form,
             x=graph.quant(node.inputs[0]).qtype.ctype,
-            w=weights.ctype,
+            w=weights.table.ctype,
             y=graph.quant(node.output).qtype.ctype,
             acc=r.acc,
         )
         bias = r.bias(graph.constant(node.inputs[2]), o)
         args = (
-            In(0), weights, bias, r.mult, r.shift, r.step, Out(), h, w_in, c // a.group, oh, ow,
-            o // a.group, a.group, *w.shape[1:3], *a.strides, *a.dilations, *a.pads[:2], *a.clip,
+            In(0), weights.table, bias, r.mult, r.shift, r.step, Out(), h, w_in, c // a.group,
+            oh, ow, o // a.group, a.group, *w.shape[1:3], *a.strides, *a.dilations, *a.pads[:2],
+            *a.clip,
         )  # fmt: skip
         return (Call(kernel, args),)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from qcc.ir import Graph, Node
-from qcc.ops.base import Call, CArray, In, Out
-from qcc.ops.kernels import CRescale, instance
+from qcc.ops.base import Call, In, Out
+from qcc.ops.kernels import CRescale, CWeights, instance
 
 
 def is_depthwise(graph: Graph, node: Node) -> bool:
@@ -24,17 +24,19 @@ def depthwise_call(graph: Graph, node: Node) -> Call:
     (_, h, w_in, c), (_, oh, ow, o) = graph.shape(node.inputs[0]), graph.shape(node.output)
     r = CRescale(a.rescale, a.acc_bound)
     taps_first = np.ascontiguousarray(w.transpose(1, 2, 3, 0))
-    weights = CArray("w", graph.quant(node.inputs[1]).qtype.ctype, taps_first, "[kh][kw][out]")
+    weights = CWeights(taps_first, graph.quant(node.inputs[1]).qtype, "[kh][kw][out]")
     kernel = instance(
-        "qcc_depthwise.h",
+        weights.header("qcc_depthwise.h"),
+        weights.constants,
         rescale=r.form,
         x=graph.quant(node.inputs[0]).qtype.ctype,
-        w=weights.ctype,
+        w=weights.table.ctype,
         y=graph.quant(node.output).qtype.ctype,
         acc=r.acc,
     )
     args = (
-        In(0), weights, r.bias(graph.constant(node.inputs[2]), o), r.mult, r.shift, r.step, Out(),
-        h, w_in, oh, ow, o // c, c, *w.shape[1:3], *a.strides, *a.dilations, *a.pads[:2], *a.clip,
+        In(0), weights.table, r.bias(graph.constant(node.inputs[2]), o), r.mult, r.shift, r.step,
+        Out(), h, w_in, oh, ow, o // c, c, *w.shape[1:3], *a.strides, *a.dilations, *a.pads[:2],
+        *a.clip,
     )  # fmt: skip
     return Call(kernel, args)

@@ -22,9 +22,9 @@ from qcc.arith import Rescale
 from qcc.builder import Builder
 from qcc.ir import Array, Graph, Int, Node, Shape
 from qcc.ops import linear, window
-from qcc.ops.base import INFINITY, Call, CArray, ChannelRole, In, Interval, Op, Out, QuantContext
+from qcc.ops.base import INFINITY, Call, ChannelRole, In, Interval, Op, Out, QuantContext
 from qcc.ops.examples import model, normal
-from qcc.ops.kernels import CRescale, instance
+from qcc.ops.kernels import CRescale, CWeights, instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,10 @@ class ConvTranspose2d(Op):
         linear.quantize_node(graph, node, ctx)
 
     @staticmethod
+    def columns(attrs: Attrs, weights: Shape, x: Array) -> Array:
+        return window.by_group(_gathered(x, weights[1:3], attrs), attrs.group)
+
+    @staticmethod
     def run_int(graph: Graph, node: Node, inputs: Sequence[Int]) -> Int:
         a, (x, w, bias) = node.attrs, inputs
         acc = _spread(x, w, a, lambda p, q: arith.exact_matmul(p, q, a.acc_bound))
@@ -128,12 +132,13 @@ class ConvTranspose2d(Op):
         (_, h, w_in, c), (_, oh, ow, o) = graph.shape(node.inputs[0]), graph.shape(node.output)
         w = graph.constant(node.inputs[1])
         r = CRescale(a.rescale, a.acc_bound)
-        weights = CArray("w", graph.quant(node.inputs[1]).qtype.ctype, w, "[out][kh][kw][in]")
+        weights = CWeights(w, graph.quant(node.inputs[1]).qtype, "[out][kh][kw][in]")
         kernel = instance(
-            "qcc_conv_transpose2d.h",
+            weights.header("qcc_conv_transpose2d.h"),
+            weights.constants,
             rescale=r.form,
             x=graph.quant(node.inputs[0]).qtype.ctype,
-            w=weights.ctype,
+            w=weights.table.ctype,
             y=graph.quant(node.output).qtype.ctype,
             acc=r.acc,
         )
@@ -142,8 +147,8 @@ class ConvTranspose2d(Op):
         next_tap = [s // g for s, g in zip(a.strides, common, strict=True)]
         next_input = [d // g for d, g in zip(a.dilations, common, strict=True)]
         args = (
-            In(0), weights, r.bias(graph.constant(node.inputs[2]), o), r.mult, r.shift, r.step,
-            Out(), h, w_in, c // a.group, oh, ow, o // a.group, a.group, *w.shape[1:3],
+            In(0), weights.table, r.bias(graph.constant(node.inputs[2]), o), r.mult, r.shift,
+            r.step, Out(), h, w_in, c // a.group, oh, ow, o // a.group, a.group, *w.shape[1:3],
             *a.strides, *a.dilations, *a.pads[:2], *next_tap, *next_input, *a.clip,
         )  # fmt: skip
         return (Call(kernel, args),)
@@ -283,3 +288,25 @@ def _spread(x: Array, w: Array, a: Attrs, matmul: Callable[[Array, Array], Array
             y[:, rows, cols] += products[..., u, v]
     y = y[:, a.pads[0] : a.pads[0] + oh, a.pads[1] : a.pads[1] + ow]
     return y.reshape(n, batch, oh, ow, out)
+
+
+def _gathered(x: Array, kernel: Sequence[int], a: Attrs) -> Array:
+    """What each output place sums up: (N, 1, H, W, C) -> (n, OH, OW, KH * KW, C).
+
+    It is the convolution of x, zeros between its elements, with the taps in reverse order.
+    """
+    kh, kw = kernel
+    n, h, width, c = x.shape[0] * x.shape[1], *x.shape[2:]
+    oh, ow = _output_size((h, width), (kh, kw), a)
+    (sh, sw), (top, left) = a.strides, a.pads[:2]
+    reach_h, reach_w = (kh - 1) * a.dilations[0], (kw - 1) * a.dilations[1]
+    # Element (0, 0) of x is at (reach_h, reach_w); the window of output 0 begins at (top, left).
+    rows = max(reach_h + (h - 1) * sh + 1, top + oh + reach_h)
+    columns = max(reach_w + (width - 1) * sw + 1, left + ow + reach_w)
+    wide = np.zeros((n, rows, columns, c), x.dtype)
+    wide[:, reach_h:, reach_w:][:, : (h - 1) * sh + 1 : sh, : (width - 1) * sw + 1 : sw] = (
+        x.reshape(n, h, width, c)
+    )
+    seen = wide[:, top : top + oh + reach_h, left : left + ow + reach_w]
+    plain = window.Window((kh, kw), (1, 1), (0, 0, 0, 0), a.dilations)
+    return window.taps(seen, (kh, kw), plain)[:, :, :, ::-1]

@@ -17,9 +17,9 @@ from qcc.builder import Builder
 from qcc.errors import short
 from qcc.ir import Array, Graph, Int, Node, Shape
 from qcc.ops import linear
-from qcc.ops.base import INFINITY, Call, CArray, ChannelRole, In, Interval, Op, Out, QuantContext
+from qcc.ops.base import INFINITY, Call, ChannelRole, In, Interval, Op, Out, QuantContext
 from qcc.ops.examples import model, normal
-from qcc.ops.kernels import CRescale, instance
+from qcc.ops.kernels import CRescale, CWeights, instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,10 @@ class Dense(Op):
         linear.quantize_node(graph, node, ctx)
 
     @staticmethod
+    def columns(attrs: Attrs, weights: Shape, x: Array) -> Array:
+        return x.reshape(1, -1, x.shape[-1])
+
+    @staticmethod
     def run_int(graph: Graph, node: Node, inputs: Sequence[Int]) -> Int:
         a, (x, w, bias) = node.attrs, inputs
         acc = arith.exact_matmul(x.reshape(-1, x.shape[-1]), w.T, a.acc_bound)
@@ -105,19 +109,21 @@ class Dense(Op):
     def calls(graph: Graph, node: Node) -> tuple[Call, ...]:
         a, w = node.attrs, graph.constant(node.inputs[1])
         r = CRescale(a.rescale, a.acc_bound)
-        weights = CArray("w", graph.quant(node.inputs[1]).qtype.ctype, w, "[out][in]")
+        weights = CWeights(w, graph.quant(node.inputs[1]).qtype, "[out][in]")
         kernel = instance(
-            "qcc_dense.h",
+            weights.header("qcc_dense.h"),
+            weights.constants,
             rescale=r.form,
             x=graph.quant(node.inputs[0]).qtype.ctype,
-            w=weights.ctype,
+            w=weights.table.ctype,
             y=graph.quant(node.output).qtype.ctype,
             acc=r.acc,
         )
         bias = r.bias(graph.constant(node.inputs[2]), len(w))
         rows = math.prod(graph.shape(node.inputs[0])[:-1])
         args = (
-            In(0), weights, bias, r.mult, r.shift, r.step, Out(), rows, w.shape[1], len(w), *a.clip,
+            In(0), weights.table, bias, r.mult, r.shift, r.step, Out(), rows, w.shape[1], len(w),
+            *a.clip,
         )  # fmt: skip
         return (Call(kernel, args),)
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from qcc.arith import Rescale
-from qcc.ir import Array, Int
+from qcc.ir import Array, Int, QType
 from qcc.ops.base import CArray, Kernel
+from qcc.packing import pack
 
 _LONGEST = 48
 """C99 promises 63 significant characters of an internal name; kernels add suffixes."""
@@ -58,6 +59,31 @@ def instance(
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = "_".join([stem, *(type_tag(t) for t in types.values()), digest])
     return Kernel(header, name, tuple(macros))
+
+
+class CWeights:
+    """How the weights of one layer lie in flash: densely packed where they have 1 to 7 bits.
+
+    Attributes:
+        table: of the values in C order; a stream of qcc/packing.py (uint8_t), or the values.
+        constants: for ``instance``, the width of packed ones.
+    """
+
+    def __init__(self, w: Int, qtype: QType, layout: str) -> None:
+        """*w* are values of *qtype*; *layout* is a note of their order, for readers of the C."""
+        self.table = CArray("w", qtype.ctype, w, layout)
+        self.constants: dict[str, int] = {}
+        if not qtype.signed or qtype.bits >= 8:
+            return
+        stream = pack(w, qtype.bits)
+        if 8 % qtype.bits:  # kernels read two bytes at once, see qcc_bits.h
+            stream = np.append(stream, np.uint8(0))
+        self.table = CArray("w", "uint8_t", stream, f"{layout}, {qtype.bits} bits each")
+        self.constants = {"bits": qtype.bits}
+
+    def header(self, name: str) -> str:
+        """The variant of the portable kernel header *name* that reads these weights."""
+        return f"{name.removesuffix('.h')}_packed.h" if self.constants else name
 
 
 class CRescale:

@@ -11,14 +11,16 @@ between the wanted factor and the one a shift can make is absorbed by the weight
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qcc import arith
 from qcc.arith import Rescale
-from qcc.config import ScaleMode
+from qcc.config import Config, ScaleMode, WeightClip
 from qcc.errors import QccError, short
+from qcc.histogram import Histogram, threshold
 from qcc.ir import INT32, INT64, Array, Graph, Int, Node, QType, Quant
 from qcc.ops.base import Interval, QuantContext
 
@@ -54,19 +56,10 @@ def quantize_node(graph: Graph, node: Node, ctx: QuantContext) -> None:
 
     The node's attributes have the fields ``rescale``, ``clip`` and ``acc_bound``.
     """
-    x, y = graph.quant(node.inputs[0]), graph.quant(node.output)
-    w = graph.constant(node.inputs[1]).astype(np.float64)
-    bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(w))
+    y = graph.quant(node.output)
+    layer = real_layer(graph, node, graph.quant(node.inputs[0]), y, ctx.weight_bits, ctx.config)
     try:
-        done = quantize_weights(
-            w,
-            bias.astype(np.float64),
-            x,
-            y,
-            QType(ctx.weight_bits),
-            ctx.config.scale,
-            ctx.config.per_channel,
-        )
+        done = layer.quantized(weight_clip(ctx.config, ctx.weight_bits))
     except OverflowError as e:
         raise QccError(f"layer {short(node.name)!r}: {e}") from e
     set_constants(graph, node, done)
@@ -77,14 +70,35 @@ def quantize_node(graph: Graph, node: Node, ctx: QuantContext) -> None:
     )
 
 
+def real_layer(
+    graph: Graph, node: Node, x: Quant, y: Quant, bits: int, config: Config
+) -> RealLayer:
+    """The float constants of *node* in *graph*, between activations of formats *x* and *y*."""
+    w = graph.constant(node.inputs[1]).astype(np.float64)
+    bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(w))
+    per_channel = config.per_channel
+    return RealLayer(w, bias.astype(np.float64), x, y, QType(bits), config.scale, per_channel)
+
+
+LOW_BITS = 6
+"""Weights of fewer bits lose so much that narrower ranges pay, by whatever measure there is."""
+
+
+def weight_clip(config: Config, bits: int) -> WeightClip:
+    """How ``quantize_node`` narrows ranges of *bits* bits: "auto" resolved.
+
+    "output" needs data that it does not have: the range is not narrowed, tune-weights does it.
+    """
+    if config.weight_clip == "auto":
+        low = bits < LOW_BITS and config.calibration is None
+        return "mse" if low else "none"
+    return "none" if config.weight_clip == "output" else config.weight_clip
+
+
 def set_constants(graph: Graph, node: Node, done: Weights) -> None:
     """Give *node* fresh constant tensors: other nodes may read the float ones."""
     old = node.inputs
-    axis = 0 if len(done.scale) > 1 else None
-    wq = Quant(QType(_width(done.w)), done.scale if axis == 0 else done.scale[0], axis=axis)
-    acc = tuple(s * graph.quant(old[0]).scalar for s in done.scale)
-    wide = done.acc_bound >= 1 << 31
-    bq = Quant(INT64 if wide else INT32, acc if axis == 0 else acc[0], axis=axis)
+    wq, bq = _formats(graph, node, done)
     w = graph.add_constant(f"{old[1]}.q", done.w, wq)
     b = graph.add_constant(f"{old[2] if len(old) > 2 else f'{node.name}.bias'}.q", done.bias, bq)
     graph.set_inputs(node, (old[0], w, b))
@@ -92,10 +106,30 @@ def set_constants(graph: Graph, node: Node, done: Weights) -> None:
         graph.remove_if_unused(name)
 
 
+def replace_constants(graph: Graph, node: Node, done: Weights) -> None:
+    """Give the quantized layer *node* other integers, in the tensors that are its own."""
+    formats = _formats(graph, node, done)
+    for name, data, quant in zip(node.inputs[1:], (done.w, done.bias), formats, strict=True):
+        tensor = graph.tensor(name)
+        tensor.data, tensor.quant = data, quant
+    node.update(rescale=done.rescale, acc_bound=done.acc_bound)
+
+
+def _formats(graph: Graph, node: Node, done: Weights) -> tuple[Quant, Quant]:
+    """Of the weights and the bias."""
+    axis = 0 if len(done.scale) > 1 else None
+    wq = Quant(QType(_width(done.w)), done.scale if axis == 0 else done.scale[0], axis=axis)
+    acc = tuple(s * graph.quant(node.inputs[0]).scalar for s in done.scale)
+    wide = done.acc_bound >= 1 << 31
+    return wq, Quant(INT64 if wide else INT32, acc if axis == 0 else acc[0], axis=axis)
+
+
 def _width(w: Int) -> int:
-    """Bits that hold symmetric weights; at least 2, so that zero exists."""
-    peak = int(np.abs(w).max(initial=0))
-    return max(2, peak.bit_length() + 1)
+    """Bits that hold symmetric weights: 1 where all are -1 or 1, else 2 or more; zero exists."""
+    magnitudes = np.abs(w)
+    if w.size and magnitudes.min() == 1 == magnitudes.max():
+        return 1
+    return max(2, int(magnitudes.max(initial=0)).bit_length() + 1)
 
 
 def integer_clip(bounds: tuple[float, float], y: Quant) -> tuple[int, int]:
@@ -129,40 +163,183 @@ class Units:
         return self.y_scale / self.x_scale
 
 
+@dataclass(frozen=True, slots=True)
+class RealLayer:
+    """A layer with weights before quantization.
+
+    Attributes:
+        w: real weights (out, ...).
+        bias: real, (out,).
+        x, y: formats of the input and the output.
+        qtype: format of the weights.
+        mode, per_channel: how the layer is rescaled, and how many weight steps it has.
+    """
+
+    w: Array
+    bias: Array
+    x: Quant
+    y: Quant
+    qtype: QType
+    mode: ScaleMode
+    per_channel: bool
+
+    @property
+    def rows(self) -> Array:
+        """The weights (out, taps)."""
+        return self.w.reshape(len(self.w), -1)
+
+    @property
+    def units(self) -> Units:
+        """Of the factor of the rescale."""
+        q = self.x.qtype
+        return Units(self.x.scalar, self.y.scalar, max(abs(q.qmin), abs(q.qmax)))
+
+    def quantized(self, clip: WeightClip = "none") -> Weights:
+        """Integers to the nearest, at the smallest steps that *clip* and the mode allow.
+
+        Raises:
+            OverflowError: when no step keeps the accumulator within 64 bits.
+        """
+        if clip == "mse":
+            choices = [self.steps(self.whole_range(r)) for r in _NARROWER]
+            errors = np.array([self._squared_errors(c.step) for c in choices])
+            if not self.per_channel:
+                errors[:] = errors.sum(axis=1, keepdims=True)
+            steps = self.settled(choose(choices, errors))
+        else:
+            reach = self._divergence_range() if clip == "kl" else self.whole_range()
+            steps = self.settled(self.steps(reach))
+        return self.at(steps, nearest(self.rows / steps.step[:, None], self.qtype))
+
+    def whole_range(self, ratio: float = 1.0) -> Array:
+        """Per output channel, the real value (out,) of the largest integer, times *ratio*.
+
+        At ratio 1 nothing is clipped. Of one bit it is the mean magnitude, the best value of all.
+
+        Source of the latter: Rastegari et al. 2016 (arXiv 1603.05279), section 3.1.
+        """
+        magnitudes = np.abs(self.rows)
+        if self.qtype.bits == 1:
+            return np.asarray(magnitudes.mean(axis=1) * _NEAREST[self.mode] * ratio)
+        return np.asarray(magnitudes.max(axis=1, initial=0.0) * ratio)
+
+    def _divergence_range(self) -> Array:
+        """As ``whole_range``, by the least divergence of the histogram of a channel, or all."""
+        whole = self.whole_range()
+        if self.qtype.bits == 1:
+            return whole
+        for i, row in enumerate(self.rows if self.per_channel else [self.rows.reshape(-1)]):
+            hist = Histogram("weights")
+            hist.update(row)
+            limit = threshold(hist, "kl", self.qtype)
+            if hist.peak > 0.0:
+                whole[i if self.per_channel else slice(None)] = limit
+        return whole
+
+    def _squared_errors(self, steps: Array) -> Array:
+        """Per channel (out,), of rounding the weights at *steps*."""
+        v = self.rows / steps[:, None]
+        return np.asarray((((nearest(v, self.qtype) - v) * steps[:, None]) ** 2).sum(axis=1))
+
+    def steps(self, reach: Array) -> Steps:
+        """The smallest steps at which *reach* and the accumulator fit and *mode* has a factor."""
+        units = self.units
+        least = _least_steps(self.rows, self.bias, units, np.asarray(reach) / self.qtype.qmax)
+        if not self.per_channel:
+            least = np.full_like(least, least.max())
+        chosen = [_choose_step(float(v), units.step, self.mode) for v in least]
+        return Steps(*(np.array(v) for v in zip(*chosen, strict=True)))
+
+    def at(self, steps: Steps, wi: Int) -> Weights:
+        """The layer with the integer weights *wi* (out, taps).
+
+        Raises:
+            OverflowError: when the accumulator does not fit 64 bits.
+        """
+        units, count = self.units, len(wi) if self.per_channel else 1
+        real = steps.step
+        bi = arith.round_half_up(self.bias / (real * units.x_scale))
+        bi = bi - self.x.zero_point * wi.sum(axis=1)
+        mult, shift = (tuple(v[:count].tolist()) for v in (steps.mult, steps.shift))
+        rescale = Rescale(self.mode, mult, shift)
+        bound = int((np.abs(wi).sum(axis=1) * units.x_max + np.abs(bi)).max(initial=0))
+        if rescale.max_product(bound) >= 1 << 63:
+            raise OverflowError(f"its accumulator (up to {bound:.3g}) does not fit 64 bits")
+        return Weights(wi.reshape(self.w.shape), bi, tuple(real[:count].tolist()), rescale, bound)
+
+    def settled(self, steps: Steps) -> Steps:
+        """*steps* as the layer can have them: fixed-point layers take one shift where they can."""
+        if self.mode != "fixed-point":
+            return steps
+        chosen = list(
+            zip(*(v.tolist() for v in (steps.step, steps.mult, steps.shift)), strict=True)
+        )
+        shared = _one_shift(chosen, self.units.step)
+        return Steps(*(np.array(v) for v in zip(*shared, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Weight steps of a layer and the factors that they make; arrays (out,).
+
+    Attributes:
+        step: real.
+        mult, shift: the factor, mult / 2**shift.
+    """
+
+    step: Array
+    mult: Int
+    shift: Int
+
+
+def choose(choices: Sequence[Steps], errors: Array) -> Steps:
+    """Per channel the choice with the least of *errors* (choices, out); the first of equals."""
+    best, at = errors.argmin(axis=0), np.arange(errors.shape[1])
+    return Steps(
+        *(
+            np.stack([getattr(c, name) for c in choices])[best, at]
+            for name in ("step", "mult", "shift")
+        )
+    )
+
+
+def nearest(v: Array, qtype: QType) -> Int:
+    """The integers of *qtype* nearest to real *v*: for one bit, -1 or 1."""
+    if qtype.bits == 1:
+        return np.where(v >= 0, 1, -1).astype(np.int64)
+    return np.clip(arith.round_half_up(v), qtype.qmin, qtype.qmax)
+
+
+_NARROWER = tuple(2.0 ** (-i / 8) for i in range(17))
+"""Parts of the whole range that ``mse`` tries."""
+
+_NEAREST: dict[ScaleMode, float] = {
+    "single-shift": 2.0**-0.5,
+    "double-shift": 2.0**-0.25,
+    "fixed-point": 1.0,
+}
+"""Makes of the next factor above, which a mode takes, the nearest: half a distance less."""
+
+
 def quantize_weights(
     w: Array, bias: Array, x: Quant, y: Quant, qtype: QType, mode: ScaleMode, per_channel: bool
 ) -> Weights:
-    """Integers for real weights *w* (out, ...) and *bias* (out,).
+    """Integers to the nearest for real weights *w* (out, ...) and *bias* (out,).
 
     Raises:
         OverflowError: when no step keeps the accumulator within 64 bits.
     """
-    rows = w.reshape(len(w), -1)
-    units = Units(x.scalar, y.scalar, max(abs(x.qtype.qmin), abs(x.qtype.qmax)))
-    least = _least_steps(rows, bias, units, qtype)
-    if not per_channel:
-        least = least.max(keepdims=True)
-    chosen = [_choose_step(float(v), units.step, mode) for v in least]
-    if mode == "fixed-point":
-        chosen = _one_shift(chosen, units.step)
-    step = np.array([c[0] for c in chosen])
-    wi = np.clip(arith.round_half_up(rows / step[:, None]), qtype.qmin, qtype.qmax)
-    bi = arith.round_half_up(bias / (step * units.x_scale)) - x.zero_point * wi.sum(axis=1)
-    rescale = Rescale(mode, tuple(c[1] for c in chosen), tuple(c[2] for c in chosen))
-    bound = int((np.abs(wi).sum(axis=1) * units.x_max + np.abs(bi)).max(initial=0))
-    if rescale.max_product(bound) >= 1 << 63:
-        raise OverflowError(f"its accumulator (up to {bound:.3g}) does not fit 64 bits")
-    return Weights(wi.reshape(w.shape), bi, tuple(step.tolist()), rescale, bound)
+    return RealLayer(w, bias, x, y, qtype, mode, per_channel).quantized()
 
 
-def _least_steps(rows: Array, bias: Array, units: Units, qtype: QType) -> Array:
-    """Per output channel, the smallest step at which weights and accumulator fit.
+def _least_steps(rows: Array, bias: Array, units: Units, wanted: Array) -> Array:
+    """Per output channel, the smallest step from *wanted* on at which the accumulator fits.
 
     A channel whose bias is large beside its weights would need a wide accumulator for nothing:
     its step grows until bias and sums stay below half of int32.
     """
     reach = 2 * np.abs(rows).sum(axis=1) * units.x_max + np.abs(bias) / units.x_scale
-    least = np.maximum(np.abs(rows).max(axis=1, initial=0.0) / qtype.qmax, reach / _HEADROOM)
+    least = np.maximum(wanted, reach / _HEADROOM)
     return np.asarray(np.maximum(least, units.step * _LEAST_FACTOR))
 
 

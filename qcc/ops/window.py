@@ -126,3 +126,10 @@ def taps(x: Array, kernel: tuple[int, int], a: Geometry, fill: float = 0) -> Arr
     view = view[:, :: a.strides[0], :: a.strides[1], :, :: a.dilations[0], :: a.dilations[1]]
     n, oh, ow, c = view.shape[:4]
     return view.transpose(0, 1, 2, 4, 5, 3).reshape(n, oh, ow, kh * kw, c)
+
+
+def by_group(taps: Array, groups: int) -> Array:
+    """What ``taps`` made, (n, oh, ow, taps, c), as (groups, n * oh * ow, taps * c / groups)."""
+    n, oh, ow, count, c = taps.shape
+    split = taps.reshape(n * oh * ow, count, groups, c // groups).transpose(2, 0, 1, 3)
+    return split.reshape(groups, n * oh * ow, -1)

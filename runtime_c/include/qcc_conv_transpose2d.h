@@ -4,7 +4,8 @@
  *
  * A kernel template: define QCC_FN (function name), QCC_X, QCC_W, QCC_Y (element types), QCC_ACC
  * (accumulator and bias type) and QCC_RESCALE (a function of qcc_arith.h) and include it; it may
- * be included again with other definitions. The macros are undefined at its end.
+ * be included again with other definitions. QCC_WEIGHT(w, i) reads a weight; without a definition
+ * it is w[i]. The macros are undefined at its end.
  *
  * Per group and output channel o of it:
  *   y[i][j][o] = rescale(b[o] + sum of x[a][e][c] * wt[o][u][v][c])
@@ -24,6 +25,10 @@
  * @param[in]  nu, nv sh / gcd(sh, dh) and sw / gcd(sw, dw)
  * @param[in]  na, ne dh / gcd(sh, dh) and dw / gcd(sw, dw)
  */
+#ifndef QCC_WEIGHT
+#define QCC_WEIGHT(w, i) ((w)[i])
+#endif
+
 static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, const int32_t *mult,
                           const uint8_t *shift, int32_t step, QCC_Y *y, int32_t h, int32_t w, int32_t cg,
                           int32_t oh, int32_t ow, int32_t og, int32_t groups, int32_t kh, int32_t kw,
@@ -58,7 +63,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
             col++;
         }
         for (int32_t j = 0; j < ow; j++) {
-            const QCC_W *wo = wt;
+            int32_t first = 0; /* weight of the output channel */
             int32_t o = 0;
             int32_t v0 = 0;
             int32_t e0 = col;
@@ -82,10 +87,10 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
 
                         for (int32_t v = v0; (v < kw) && (e >= 0); v += nv) {
                             const QCC_X *xp = &x[(((a * w) + e) * c) + (g * cg)];
-                            const QCC_W *wp = &wo[((u * kw) + v) * cg];
+                            const int32_t at = first + (((u * kw) + v) * cg);
 
                             for (int32_t m = 0; m < cg; m++) {
-                                acc += (QCC_ACC)xp[m] * (QCC_ACC)wp[m];
+                                acc += (QCC_ACC)xp[m] * (QCC_ACC)QCC_WEIGHT(wt, at + m);
                             }
                             e -= ne;
                         }
@@ -94,7 +99,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
                     *y = (QCC_Y)QCC_RESCALE(acc, (mult != NULL) ? mult[o * step] : 1, (int32_t)shift[o * step], lo, hi);
                     y++;
                     o++;
-                    wo += kh * kw * cg;
+                    first += kh * kw * cg;
                 }
             }
             col_rest++;
@@ -114,6 +119,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
 #undef QCC_FN
 #undef QCC_X
 #undef QCC_W
+#undef QCC_WEIGHT
 #undef QCC_Y
 #undef QCC_ACC
 #undef QCC_RESCALE

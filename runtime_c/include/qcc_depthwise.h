@@ -4,7 +4,8 @@
  *
  * A kernel template: define QCC_FN (function name), QCC_X, QCC_W, QCC_Y (element types), QCC_ACC
  * (accumulator and bias type) and QCC_RESCALE (a function of qcc_arith.h) and include it; it may
- * be included again with other definitions. The macros are undefined at its end.
+ * be included again with other definitions. QCC_WEIGHT(w, i) reads a weight; without a definition
+ * it is w[i]. The macros are undefined at its end.
  *
  * Per input channel g and output channel o = g * og + k of it:
  *   y[i][j][o] = rescale(b[o] + sum over u, v of x[i*sh + u*dh - pt][j*sw + v*dw - pl][g] * wt[u][v][o])
@@ -19,6 +20,10 @@
  * @param[in]  shift  right shifts, entry o * step
  * @param[out] y      [oh][ow][groups * og]
  */
+#ifndef QCC_WEIGHT
+#define QCC_WEIGHT(w, i) ((w)[i])
+#endif
+
 static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, const int32_t *mult,
                           const uint8_t *shift, int32_t step, QCC_Y *y, int32_t h, int32_t w,
                           int32_t oh, int32_t ow, int32_t og, int32_t groups, int32_t kh, int32_t kw,
@@ -63,12 +68,11 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
 
                     for (int32_t v = v0; v < v1; v++) {
                         const QCC_X *xp = &x[at];
-                        const QCC_W *wp = &wt[tap];
 
-                        acc0 += (QCC_ACC)xp[0] * (QCC_ACC)wp[0];
-                        acc1 += (QCC_ACC)xp[1] * (QCC_ACC)wp[1];
-                        acc2 += (QCC_ACC)xp[2] * (QCC_ACC)wp[2];
-                        acc3 += (QCC_ACC)xp[3] * (QCC_ACC)wp[3];
+                        acc0 += (QCC_ACC)xp[0] * (QCC_ACC)QCC_WEIGHT(wt, tap);
+                        acc1 += (QCC_ACC)xp[1] * (QCC_ACC)QCC_WEIGHT(wt, tap + 1);
+                        acc2 += (QCC_ACC)xp[2] * (QCC_ACC)QCC_WEIGHT(wt, tap + 2);
+                        acc3 += (QCC_ACC)xp[3] * (QCC_ACC)QCC_WEIGHT(wt, tap + 3);
                         at += dw * groups;
                         tap += groups;
                     }
@@ -91,7 +95,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
                         int32_t tap = (((u * kw) + v0) * outs) + o;
 
                         for (int32_t v = v0; v < v1; v++) {
-                            acc += (QCC_ACC)x[at] * (QCC_ACC)wt[tap];
+                            acc += (QCC_ACC)x[at] * (QCC_ACC)QCC_WEIGHT(wt, tap);
                             at += dw * groups;
                             tap += outs;
                         }
@@ -109,6 +113,7 @@ static inline void QCC_FN(const QCC_X *x, const QCC_W *wt, const QCC_ACC *b, con
 #undef QCC_FN
 #undef QCC_X
 #undef QCC_W
+#undef QCC_WEIGHT
 #undef QCC_Y
 #undef QCC_ACC
 #undef QCC_RESCALE

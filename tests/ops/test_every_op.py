@@ -87,11 +87,23 @@ def test_every_compiler_and_level(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits", [(8, 16), (4, 8), (4, 4), (2, 8), (3, 5)])
+@pytest.mark.parametrize(
+    "bits", [(8, 16), (4, 8), (4, 4), (2, 8), (3, 5), (1, 1), (16, 8), (16, 16)]
+)
 def test_other_widths_are_bit_exact(
     proto: onnx.ModelProto, bits: tuple[int, int], tmp_path: Path
 ) -> None:
     done = compiled(proto, weight_bits=bits[0], act_bits=bits[1])
+    assert "bit-exact" in check_on_host(done, tmp_path / "out", flags=["-O1", *SANITIZE])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_packed_weights_are_bit_exact(proto: onnx.ModelProto, bits: int, tmp_path: Path) -> None:
+    done = compiled(proto, weight_bits=bits, keep8=(), rounding="nearest")
+    if not any(layer.weight_bits for layer in done.program.layers):
+        pytest.skip("no weights")
+    assert all((x.weight_bits or bits) <= max(bits, 2) for x in done.program.layers)
     assert "bit-exact" in check_on_host(done, tmp_path / "out", flags=["-O1", *SANITIZE])
 
 

@@ -129,6 +129,7 @@ static inline int32_t qcc_dsp_asr(int32_t v, uint32_t shifts)
         return r;                                 \
     }
 QCC_DSP_MAC(qcc_smlad, "smlad")
+QCC_DSP_MAC(qcc_dsp_mac, "smlad")
 QCC_DSP_MAC(qcc_smlabb, "smlabb")
 QCC_DSP_MAC(qcc_smlabt, "smlabt")
 QCC_DSP_MAC(qcc_smlatb, "smlatb")
@@ -141,6 +142,13 @@ QCC_DSP_TWO(qcc_pkhbt16, "pkhbt %0, %1, %2, lsl #16")
 QCC_DSP_TWO(qcc_pkhtb16, "pkhtb %0, %1, %2, asr #16")
 QCC_DSP_TWO(qcc_sadd16, "sadd16 %0, %1, %2")
 QCC_DSP_TWO(qcc_ssub16, "ssub16 %0, %1, %2")
+static inline uint32_t qcc_dsp_add_bytes(uint32_t sum, uint32_t a)
+{
+    uint32_t r;
+
+    __asm__("usada8 %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(0), "r"(sum));
+    return r;
+}
 static inline int32_t qcc_smmla(int32_t acc, int32_t a, int32_t b)
 {
     int32_t r;
@@ -151,6 +159,11 @@ static inline int32_t qcc_smmla(int32_t acc, int32_t a, int32_t b)
 #elif QCC_DSP
 /** acc + a.low * b.low + a.high * b.high */
 static inline int32_t qcc_smlad(int32_t acc, uint32_t a, uint32_t b)
+{
+    return __smlad((int16x2_t)a, (int16x2_t)b, acc);
+}
+/** The same where the sums are right modulo 2^32. */
+static inline int32_t qcc_dsp_mac(int32_t acc, uint32_t a, uint32_t b)
 {
     return __smlad((int16x2_t)a, (int16x2_t)b, acc);
 }
@@ -202,6 +215,11 @@ static inline uint32_t qcc_ssub16(uint32_t a, uint32_t b)
 {
     return (uint32_t)__ssub16((int16x2_t)a, (int16x2_t)b);
 }
+/** @p sum and the bytes of @p a */
+static inline uint32_t qcc_dsp_add_bytes(uint32_t sum, uint32_t a)
+{
+    return __usada8((uint8x4_t)a, (uint8x4_t)0u, sum);
+}
 /** acc + floor(a * b / 2^32) */
 static inline int32_t qcc_smmla(int32_t acc, int32_t a, int32_t b)
 {
@@ -228,6 +246,14 @@ static inline int32_t qcc_smlatt(int32_t acc, uint32_t a, uint32_t b)
 static inline int32_t qcc_smlad(int32_t acc, uint32_t a, uint32_t b)
 {
     return qcc_smlatt(qcc_smlabb(acc, a, b), a, b);
+}
+/** The same where the sums are right modulo 2^32. */
+static inline int32_t qcc_dsp_mac(int32_t acc, uint32_t a, uint32_t b)
+{
+    const uint32_t low = (uint32_t)(qcc_dsp_low(a) * qcc_dsp_low(b));
+    const uint32_t high = (uint32_t)(qcc_dsp_high(a) * qcc_dsp_high(b));
+
+    return (int32_t)((uint32_t)acc + low + high);
 }
 /** Bytes 0 and 2, sign-extended to halves. */
 static inline uint32_t qcc_sxtb16(uint32_t a)
@@ -266,6 +292,11 @@ static inline uint32_t qcc_sadd16(uint32_t a, uint32_t b)
 static inline uint32_t qcc_ssub16(uint32_t a, uint32_t b)
 {
     return qcc_dsp_pair(a - b, (a >> 16) - (b >> 16));
+}
+/** @p sum and the bytes of @p a */
+static inline uint32_t qcc_dsp_add_bytes(uint32_t sum, uint32_t a)
+{
+    return sum + (a & 0xFFu) + ((a >> 8) & 0xFFu) + ((a >> 16) & 0xFFu) + (a >> 24);
 }
 /** acc + floor(a * b / 2^32) */
 static inline int32_t qcc_smmla(int32_t acc, int32_t a, int32_t b)

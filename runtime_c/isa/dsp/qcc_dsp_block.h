@@ -9,6 +9,16 @@
  *
  * 8-bit weights: one word holds {c0 k0, c1 k0, c0 k1, c1 k1}, lowest byte first: SXTB16 gives the
  * pair of channel c0, SXTB16 rotated by 8 that of c1. 16-bit weights: one word {k0, k1} a channel.
+ *
+ * Packed weights: a half-word holds fields of 4 channels, the lowest bits those of channel 0; the low
+ * half is for k0, the high one for k1. An AND with a mask gives the pair of a channel, shifted up by the
+ * field's place, and so are its accumulators (qcc_dsp_lift.h): they are right modulo 2^32, biases come
+ * shifted, and the last shift takes it back. Fields are unsigned, weight + 2^(bits-1); what that adds
+ * is the same for every channel, a multiple of the sum of the pixel's inputs, and is taken off the
+ * biases. 4-bit weights: one word a pair. The field of channel 3 reaches the sign and is in two's
+ * complement, no offset. "4S", where accumulators are too large for that: channels 2 and 3 are
+ * shifted down first. 2-bit weights: the low bytes of both halves are for one pair, the high bytes for
+ * the next.
  */
 #ifndef QCC_DSP_BLOCK_H
 #define QCC_DSP_BLOCK_H
@@ -74,14 +84,18 @@ typedef struct {
     int32_t tiles;       /* 20: pairs of pixels, side by side */
     int32_t channels;    /* 24: bytes of a pixel's outputs */
     int32_t step;        /* 28: bytes from a tile's runs to the next one's */
-    const void *row[QCC_DSP_MOST_RUNS + 1]; /* 32: runs of inputs; NULL after the last */
+    int32_t sum[2];      /* 32: what the offsets of packed weights add, pixel A and B */
+    const int32_t *before; /* 40: the same, of the columns left of pixel A's window (lines) */
+    const void *row[QCC_DSP_MOST_RUNS + 1]; /* 44: runs of inputs; NULL after the last */
 } qcc_dsp_tile_t;
 
 #if QCC_DSP_ASM
 
 /* Inputs of pair i: in lines, pixel B lies QCC_STEP bytes after pixel A; else they alternate. */
-#define QCC_DSP_IN_LINES(i) "ldr r11,[r9,#4*" #i "]\n\tldr r12,[r9,#4*" #i "+" QCC_TEXT(QCC_STEP) "]\n\t"
-#define QCC_DSP_IN_TWINS(i) "ldrd r11,r12,[r9,#8*" #i "]\n\t"
+#define QCC_DSP_LINES_AT(at) "ldr r11,[r9,#" at "]\n\tldr r12,[r9,#" at "+" QCC_TEXT(QCC_STEP) "]\n\t"
+#define QCC_DSP_TWINS_AT(at) "ldrd r11,r12,[r9,#" at "]\n\t"
+#define QCC_DSP_IN_LINES(i) QCC_DSP_LINES_AT("4*" #i)
+#define QCC_DSP_IN_TWINS(i) QCC_DSP_TWINS_AT("8*" #i)
 
 /* Two channels of 8-bit weights from the word at `at`. */
 #define QCC_DSP_W8(at, a, b, c, d)                                                  \
@@ -94,6 +108,26 @@ typedef struct {
     "smlad " a ",r11,r7," a "\n\tsmlad " c ",r12,r7," c "\n\t"                      \
     "smlad " b ",r11,lr," b "\n\tsmlad " d ",r12,lr," d "\n\t"
 
+/* One channel of packed weights: the fields that the mask selects. */
+#define QCC_DSP_FIELD(mask, a, c) \
+    "and lr,r7,#" mask "\n\tsmlad " a ",r11,lr," a "\n\tsmlad " c ",r12,lr," c "\n\t"
+#define QCC_DSP_W4_LOW                                                              \
+    QCC_DSP_FIELD("0x000F000F", "r0", "r4") QCC_DSP_FIELD("0x00F000F0", "r1", "r5")
+#define QCC_DSP_W4(at)                                                              \
+    "ldr r7,[r10,#" at "]\n\t" QCC_DSP_W4_LOW                                       \
+    QCC_DSP_FIELD("0x0F000F00", "r2", "r6") QCC_DSP_FIELD("0xF000F000", "r3", "r8")
+#define QCC_DSP_W4S(at)                                                             \
+    "ldr r7,[r10,#" at "]\n\t" QCC_DSP_W4_LOW "lsr r7,r7,#8\n\t"                    \
+    QCC_DSP_FIELD("0x000F000F", "r2", "r6") QCC_DSP_FIELD("0x00F000F0", "r3", "r8")
+#define QCC_DSP_W2_LOW                                                              \
+    QCC_DSP_FIELD("0x00030003", "r0", "r4") QCC_DSP_FIELD("0x000C000C", "r1", "r5")  \
+    QCC_DSP_FIELD("0x00300030", "r2", "r6") QCC_DSP_FIELD("0x00C000C0", "r3", "r8")
+#define QCC_DSP_W2(at) "ldr r7,[r10,#" at "]\n\t" QCC_DSP_W2_LOW
+#define QCC_DSP_W2_HIGH "lsr r7,r7,#8\n\t" QCC_DSP_W2_LOW
+#define QCC_DSP_RAISE(r, lift) "lsl " r "," r ",#" QCC_TEXT(QCC_UP) "-" QCC_TEXT(lift) "\n\t"
+/* An accumulator less an offset, shifted up. */
+#define QCC_DSP_LESS1(r, s, lift) "sub " r "," r "," s ",lsl #" QCC_TEXT(lift) "\n\t"
+
 #define QCC_DSP_B4_LINES8(i) QCC_DSP_IN_LINES(i) \
     QCC_DSP_W8("8*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W8("8*" #i "+4", "r2", "r3", "r6", "r8")
 #define QCC_DSP_B4_TWINS8(i) QCC_DSP_IN_TWINS(i) \
@@ -102,6 +136,14 @@ typedef struct {
     QCC_DSP_W16("16*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W16("16*" #i "+8", "r2", "r3", "r6", "r8")
 #define QCC_DSP_B4_TWINS16(i) QCC_DSP_IN_TWINS(i) \
     QCC_DSP_W16("16*" #i, "r0", "r1", "r4", "r5") QCC_DSP_W16("16*" #i "+8", "r2", "r3", "r6", "r8")
+#define QCC_DSP_B4_LINES4(i) QCC_DSP_IN_LINES(i) QCC_DSP_W4("4*" #i)
+#define QCC_DSP_B4_TWINS4(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W4("4*" #i)
+#define QCC_DSP_B4_LINES4S(i) QCC_DSP_IN_LINES(i) QCC_DSP_W4S("4*" #i)
+#define QCC_DSP_B4_TWINS4S(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W4S("4*" #i)
+#define QCC_DSP_B4_LINES2(i) \
+    QCC_DSP_LINES_AT("8*" #i) QCC_DSP_W2("4*" #i) QCC_DSP_LINES_AT("8*" #i "+4") QCC_DSP_W2_HIGH
+#define QCC_DSP_B4_TWINS2(i) \
+    QCC_DSP_TWINS_AT("16*" #i) QCC_DSP_W2("4*" #i) QCC_DSP_TWINS_AT("16*" #i "+8") QCC_DSP_W2_HIGH
 #define QCC_DSP_B2_LINES8(i) QCC_DSP_IN_LINES(i) QCC_DSP_W8("4*" #i, "r0", "r1", "r4", "r5")
 #define QCC_DSP_B2_TWINS8(i) QCC_DSP_IN_TWINS(i) QCC_DSP_W8("4*" #i, "r0", "r1", "r4", "r5")
 #define QCC_DSP_B2_LINES16(i) QCC_DSP_IN_LINES(i) QCC_DSP_W16("8*" #i, "r0", "r1", "r4", "r5")
@@ -144,6 +186,47 @@ typedef struct {
         const uint32_t v_ = qcc_dsp_load((S) + (VO));                        \
         (S) += (STEP);                                                       \
         QCC_PASTE(QCC_DSP_PAIR, BITS)(W, a0, a1, b0, b1);                    \
+    }
+/** acc - (offset << lift), modulo 2^32. */
+static inline int32_t qcc_dsp_less(int32_t acc, int32_t offset, int32_t lift)
+{
+    return (int32_t)((uint32_t)acc - ((uint32_t)offset << lift));
+}
+/* Pair (u_, v_) with four channels of packed weights. */
+#define QCC_DSP_FIELDS(F0, F1, F2, F3)       \
+    do {                                     \
+        a0 = qcc_dsp_mac(a0, u_, F0);        \
+        b0 = qcc_dsp_mac(b0, v_, F0);        \
+        a1 = qcc_dsp_mac(a1, u_, F1);        \
+        b1 = qcc_dsp_mac(b1, v_, F1);        \
+        a2 = qcc_dsp_mac(a2, u_, F2);        \
+        b2 = qcc_dsp_mac(b2, v_, F2);        \
+        a3 = qcc_dsp_mac(a3, u_, F3);        \
+        b3 = qcc_dsp_mac(b3, v_, F3);        \
+    } while (0)
+#define QCC_DSP_NEXT_PAIR(S, STEP, VO)                \
+    const uint32_t u_ = qcc_dsp_load(S);              \
+    const uint32_t v_ = qcc_dsp_load((S) + (VO));     \
+    (S) += (STEP)
+/* N words of packed weights, as QCC_DSP_EACH4. */
+#define QCC_DSP_EACH_4(N, S, STEP, VO, W)                                                      \
+    for (int32_t n_ = 0; n_ < (N); n_++) {                                                     \
+        const uint32_t q_ = *(W)++;                                                            \
+        QCC_DSP_NEXT_PAIR(S, STEP, VO);                                                        \
+        QCC_DSP_FIELDS(q_ & 0x000F000Fu, q_ & 0x00F000F0u, q_ & 0x0F000F00u, q_ & 0xF000F000u); \
+    }
+#define QCC_DSP_EACH_4S(N, S, STEP, VO, W)                                                     \
+    for (int32_t n_ = 0; n_ < (N); n_++) {                                                     \
+        const uint32_t q_ = *(W)++;                                                            \
+        const uint32_t r_ = q_ >> 8;                                                           \
+        QCC_DSP_NEXT_PAIR(S, STEP, VO);                                                        \
+        QCC_DSP_FIELDS(q_ & 0x000F000Fu, q_ & 0x00F000F0u, r_ & 0x000F000Fu, r_ & 0x00F000F0u); \
+    }
+#define QCC_DSP_EACH_2(N, S, STEP, VO, W)                                                      \
+    for (int32_t n_ = 0; n_ < (2 * (N)); n_++) {                                               \
+        const uint32_t q_ = ((n_ & 1) == 0) ? *(W) : (*(W)++ >> 8);                            \
+        QCC_DSP_NEXT_PAIR(S, STEP, VO);                                                        \
+        QCC_DSP_FIELDS(q_ & 0x00030003u, q_ & 0x000C000Cu, q_ & 0x00300030u, q_ & 0x00C000C0u); \
     }
 #endif
 

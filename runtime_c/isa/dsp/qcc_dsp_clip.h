@@ -3,9 +3,11 @@
  * @brief Texts of assembly that bring accumulators to bytes; undone by qcc_dsp_clip_end.h.
  *
  * A part of a kernel template: it reads QCC_LO, QCC_HI, QCC_FORM, QCC_POST and QCC_NARROW, which
- * qcc_dsp_tile.h explains, and defines for the accumulators r0-r3 and r4-r6, r8:
+ * qcc_dsp_tile.h explains, and the totals of qcc_dsp_lift.h, and defines for the accumulators r0-r3 and
+ * r4-r6, r8:
  *
- * QCC_DSP_ALL4(X), QCC_DSP_ALL2(X)  X of each, or of r0, r1, r4, r5
+ * QCC_DSP_ALL4(X), QCC_DSP_ALL2(X)  X(register, total) of each, or of r0, r1, r4, r5
+ * QCC_DSP_UP4, QCC_DSP_UP2          the accumulators brought to their totals
  * QCC_DSP_BY_USAT                   1: a shift by QCC_POST and the clip are one USAT
  * QCC_DSP_PACK4, QCC_DSP_PACK2      shifted accumulators (multiplied ones, if BY_USAT) to bytes of
  *                                   r0 (from r0-r3, or r0 and r1) and of r4 (the others)
@@ -13,13 +15,20 @@
 #define QCC_DSP_SATURATES                                                                        \
     ((QCC_LO == 0) && ((QCC_HI == 255) || (QCC_HI == 127) || (QCC_HI == 63) || (QCC_HI == 31) || \
                        (QCC_HI == 15) || (QCC_HI == 7) || (QCC_HI == 3) || (QCC_HI == 1)))
-#define QCC_DSP_BY_USAT (QCC_DSP_SATURATES && (QCC_HI == 255) && (QCC_FORM > 0) && (QCC_POST > 0))
+#define QCC_DSP_BY_USAT (QCC_DSP_SATURATES && (QCC_HI == 255) && ((QCC_FORM == 2) || ((QCC_FORM == 1) && (QCC_POST > 0))))
 
-#define QCC_DSP_ALL4(X) X("r0") X("r1") X("r2") X("r3") X("r4") X("r5") X("r6") X("r8")
-#define QCC_DSP_ALL2(X) X("r0") X("r1") X("r4") X("r5")
-#define QCC_DSP_DOWN(r) "asr " r "," r ",#" QCC_TEXT(QCC_POST) "\n\t"
-#define QCC_DSP_USAT(r) "usat " r ",#8," r ",asr #" QCC_TEXT(QCC_POST) "\n\t"
-#define QCC_DSP_SSAT(r) "ssat " r ",#16," r "\n\t"
+#define QCC_DSP_ALL4(X)                                                                          \
+    X("r0", QCC_DSP_TOTAL0) X("r1", QCC_DSP_TOTAL1) X("r2", QCC_DSP_TOTAL2) X("r3", QCC_DSP_TOTAL3) \
+    X("r4", QCC_DSP_TOTAL0) X("r5", QCC_DSP_TOTAL1) X("r6", QCC_DSP_TOTAL2) X("r8", QCC_DSP_TOTAL3)
+#define QCC_DSP_ALL2(X) \
+    X("r0", QCC_DSP_TOTAL0) X("r1", QCC_DSP_TOTAL1) X("r4", QCC_DSP_TOTAL0) X("r5", QCC_DSP_TOTAL1)
+#define QCC_DSP_UP4                                                                              \
+    QCC_DSP_RAISE0("r0") QCC_DSP_RAISE1("r1") QCC_DSP_RAISE2("r2") QCC_DSP_RAISE3("r3")          \
+    QCC_DSP_RAISE0("r4") QCC_DSP_RAISE1("r5") QCC_DSP_RAISE2("r6") QCC_DSP_RAISE3("r8")
+#define QCC_DSP_UP2 QCC_DSP_RAISE0("r0") QCC_DSP_RAISE1("r1") QCC_DSP_RAISE0("r4") QCC_DSP_RAISE1("r5")
+#define QCC_DSP_DOWN(r, total) "asr " r "," r ",#" QCC_TEXT(QCC_POST) "+" QCC_TEXT(total) "\n\t"
+#define QCC_DSP_USAT(r, total) "usat " r ",#8," r ",asr #" QCC_TEXT(QCC_POST) "+" QCC_TEXT(total) "\n\t"
+#define QCC_DSP_SSAT(r, total) "ssat " r ",#16," r "\n\t"
 #if QCC_NARROW
 #define QCC_DSP_FIT4 ""
 #define QCC_DSP_FIT2 ""

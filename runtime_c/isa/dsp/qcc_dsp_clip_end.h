@@ -6,6 +6,8 @@
 #undef QCC_DSP_BY_USAT
 #undef QCC_DSP_ALL4
 #undef QCC_DSP_ALL2
+#undef QCC_DSP_UP4
+#undef QCC_DSP_UP2
 #undef QCC_DSP_DOWN
 #undef QCC_DSP_USAT
 #undef QCC_DSP_SSAT

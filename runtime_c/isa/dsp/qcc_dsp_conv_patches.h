@@ -30,27 +30,42 @@
 #define QCC_TWINS 1
 #include "qcc_dsp_tile.h"
 
-/** @p n values as pairs in every other word of @p d; where the next pair goes. */
-static inline uint32_t *QCC_PASTE(QCC_FN, _run)(uint32_t *d, const QCC_X *x, int32_t n)
+/* Packed weights want the sum of the values of a patch. */
+#define QCC_DSP_SUMMED (QCC_BITS < 8)
+
+/**
+ * @p n values as pairs in every other word of @p d; where the next pair goes. Adds them to @p sum,
+ * if weights are packed.
+ */
+static inline uint32_t *QCC_PASTE(QCC_FN, _run)(uint32_t *d, const QCC_X *x, int32_t n, int32_t *sum)
 {
     for (; n >= 4; n -= 4) {
         const uint32_t v = qcc_dsp_load(x);
 
         d[0] = QCC_SIGNED ? qcc_sxtb16(v) : qcc_uxtb16(v);
         d[2] = QCC_SIGNED ? qcc_sxtb16_ror8(v) : qcc_uxtb16_ror8(v);
+        if (QCC_DSP_SUMMED && QCC_SIGNED) {
+            *sum = qcc_smlad(qcc_smlad(*sum, d[0], 0x00010001u), d[2], 0x00010001u);
+        } else if (QCC_DSP_SUMMED) {
+            *sum = (int32_t)qcc_dsp_add_bytes((uint32_t)*sum, v);
+        }
         x += 4;
         d += 4;
     }
     if (n > 0) {
         d[0] = qcc_dsp_pair((uint32_t)x[0], (n > 2) ? (uint32_t)x[2] : 0u);
         d[2] = (n > 1) ? ((uint32_t)x[1] & 0xFFFFu) : 0u;
+        if (QCC_DSP_SUMMED) {
+            *sum = qcc_smlad(qcc_smlad(*sum, d[0], 0x00010001u), d[2], 0x00010001u);
+        }
         d += 4;
     }
     return d;
 }
 
 /** The same where only values lo..hi of the run are inside the input; x is value lo. */
-static inline uint32_t *QCC_PASTE(QCC_FN, _edge)(uint32_t *d, const QCC_X *x, int32_t n, int32_t lo, int32_t hi)
+static inline uint32_t *QCC_PASTE(QCC_FN, _edge)(uint32_t *d, const QCC_X *x, int32_t n, int32_t lo, int32_t hi,
+                                                 int32_t *sum)
 {
     for (int32_t k = 0; k < n; k += 4) {
         d[k] = 0;
@@ -58,6 +73,9 @@ static inline uint32_t *QCC_PASTE(QCC_FN, _edge)(uint32_t *d, const QCC_X *x, in
     }
     for (int32_t k = lo; k < hi; k++) {
         d[(k & ~3) + ((k & 1) * 2)] |= ((uint32_t)*x & 0xFFFFu) << ((k & 2) * 8);
+        if (QCC_DSP_SUMMED) {
+            *sum += *x;
+        }
         x++;
     }
     return &d[(n + 3) & ~3];
@@ -84,6 +102,7 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
 
             for (int32_t p = 0; p < 2; p++) { /* a last single pixel is taken twice */
                 uint32_t *d = &((uint32_t *)patch)[p];
+                int32_t sum = 0;
 
                 for (int32_t u = 0; u < rows; u++) {
                     const int32_t top = (i * sh) + (u * dh) - pt;
@@ -91,22 +110,25 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
 
                     for (int32_t v = 0; v < runs; v++) {
 #if QCC_INSIDE
-                        d = QCC_PASTE(QCC_FN, _run)(d, &x[((top * width) + at) * c], run);
+                        d = QCC_PASTE(QCC_FN, _run)(d, &x[((top * width) + at) * c], run, &sum);
 #else
                         const int32_t room = (width - at) * c; /* values up to the right border */
                         const int32_t lo = (at < 0) ? (-at * c) : 0;
                         const int32_t hi = (run < room) ? run : room;
 
                         if ((top < 0) || (top >= h) || (lo >= hi)) {
-                            d = QCC_PASTE(QCC_FN, _edge)(d, x, run, 0, 0);
+                            d = QCC_PASTE(QCC_FN, _edge)(d, x, run, 0, 0, &sum);
                         } else if ((lo > 0) || (hi < run)) {
-                            d = QCC_PASTE(QCC_FN, _edge)(d, &x[(((top * width) + at) * c) + lo], run, lo, hi);
+                            d = QCC_PASTE(QCC_FN, _edge)(d, &x[(((top * width) + at) * c) + lo], run, lo, hi, &sum);
                         } else {
-                            d = QCC_PASTE(QCC_FN, _run)(d, &x[((top * width) + at) * c], run);
+                            d = QCC_PASTE(QCC_FN, _run)(d, &x[((top * width) + at) * c], run, &sum);
                         }
 #endif
                         at += dw;
                     }
+                }
+                if (QCC_DSP_SUMMED) {
+                    tile.sum[p] = sum * (1 << (QCC_BITS - 1));
                 }
             }
             tile.ya = y;
@@ -118,6 +140,10 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
     (void)h;
 }
 
+#if QCC_BITS < 8
+#undef QCC_SPLIT
+#endif
+#undef QCC_DSP_SUMMED
 #undef QCC_RUNS
 #undef QCC_TWINS
 #undef QCC_FN
@@ -131,6 +157,7 @@ static QCC_DSP_KERNEL void QCC_FN(const QCC_X *x, const uint32_t *w, int32_t wor
 #undef QCC_POST
 #undef QCC_NARROW
 #undef QCC_BITS
+#undef QCC_UP
 #undef QCC_PAIRS
 #undef QCC_REST
 #undef QCC_ONCE

@@ -16,6 +16,7 @@ from qcc.config import OPTIMIZE, SCALE_MODES
 from qcc.ir import Shape
 from qcc.ops.examples import model, normal
 from tests.build import check_on_host
+from tests.codegen.kernels.overlap import check_overlaps
 from tests.codegen.kernels.table import (
     check_on_board,
     check_table,
@@ -186,3 +187,14 @@ def test_clang_builds_it(flags: list[str], tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[:2000]
+
+
+@pytest.mark.parametrize("kind", ["lines", "patches", "winograd"])
+def test_outputs_over_inputs(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every distance that the memory planner may choose."""
+    prefer(monkeypatch, f"dsp/conv-{kind}", "dsp/conv-patches")
+    wide = [conv((8, 6, 7), (o, 8, 3, 3), {"pads": [1, 1, 1, 1]}, "relu", o) for o in (4, 8, 20)]
+    thin = [conv((9, 5, 4), (o, 9, 1, 1), {}, "relu", o) for o in (3, 9, 22)]
+    models = [*convolutions(), *wide, *thin]
+    done = compile_table(models, "cortex-m4", optimize="speed")
+    check_overlaps(done, tmp_path, len(models))

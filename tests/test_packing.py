@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcc.codegen.packing import WIDTHS, pack, packed_size, unpack
+from qcc.packing import WIDTHS, pack, packed_size, unpack
 
 
 @st.composite

@@ -13,6 +13,9 @@ from qcc.ir import Array, Int
 
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
 
+_AT_ONCE = 1 << 20
+"""Values that are packed together, a multiple of 8: large tables take little memory beside."""
+
 
 def packed_size(n: int, bits: int) -> int:
     """Bytes that *n* values of *bits* bits take."""
@@ -34,8 +37,20 @@ def pack(values: Int, bits: int, signed: bool = True) -> Array:
         if (flat == 0).any():
             raise ValueError("1 bit is -1 or +1; 0 is neither")
         flat = (flat + 1) >> 1
-    planes = (flat[:, None] >> np.arange(bits)) & 1  # n -> n, bits
-    return np.packbits(planes.astype(np.uint8).reshape(-1), bitorder="little")
+    if bits == 16:
+        return np.frombuffer(flat.astype("<i8").astype("<u2").tobytes(), np.uint8)
+    parts = [_pack_eights(flat[i : i + _AT_ONCE], bits) for i in range(0, flat.size, _AT_ONCE)]
+    return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def _pack_eights(flat: Int, bits: int) -> Array:
+    """Eight values of *bits* bits are *bits* bytes of one word; what is missing at the end is 0."""
+    fields = (flat & ((1 << bits) - 1)).astype(np.uint64)
+    eights = np.pad(fields, (0, -fields.size % 8)).reshape(-1, 8)
+    places = np.arange(0, 8 * bits, bits, dtype=np.uint64)
+    words = (eights << places).sum(axis=1, dtype=np.uint64)  # n / 8, 8 -> n / 8
+    stream = words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :bits]
+    return np.asarray(stream.reshape(-1)[: packed_size(fields.size, bits)])
 
 
 def unpack(packed: Array, bits: int, n: int, signed: bool = True) -> Int:

@@ -1,0 +1,12 @@
+/**
+ * @file qcc_dense_packed.h
+ * @brief Fully connected layer with densely packed weights of 1 to 7 bits: qcc_dense.h that reads them one by one.
+ *
+ * A kernel template like the one it includes, with QCC_BITS, the width of a weight; QCC_W is uint8_t.
+ * The weights are the same in the same order, a stream as qcc_bits.h reads it.
+ */
+#include "qcc_bits.h"
+
+#define QCC_WEIGHT(w, i) qcc_weight((w), (i), QCC_BITS)
+#include "qcc_dense.h"
+#undef QCC_BITS
