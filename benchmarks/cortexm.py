@@ -3,6 +3,7 @@
     python -m benchmarks.cortexm --shared ../shared                   every model on every core
     python -m benchmarks.cortexm --models kws --cores m4 --layers     layer by layer
     python -m benchmarks.cortexm --optimize size balanced speed --json cortexm.json
+    python -m benchmarks.cortexm --cores m4 --bits W8A8 W4A8 W2A8 --keep8
 
 *shared* holds ``models/mlperf_tiny`` and ``data`` (not part of this repository). Each model is
 compiled for its core, built as its own Makefile would, and run on evaluation samples under
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from benchmarks.mlperf_tiny import MAIN, TASKS, Task, _load, _onnx, on_samples
 from qcc.api import profile
 from qcc.codegen.target import load_targets
 from qcc.codegen.write import write_files
-from qcc.config import OPTIMIZE, SCALE_MODES, Config, Optimize, ScaleMode
+from qcc.config import KEEP8, OPTIMIZE, SCALE_MODES, Config, Keep, Optimize, ScaleMode, parse_bits
 from qcc.driver import compile_file, output_files
 from qcc.errors import QccError
 from qcc.frontend.load import load_model
@@ -48,6 +49,11 @@ LIKE_M4_SHARE = 1.005
 
 FIXED_POINT_SHARE = 1.1
 """Of single-shift's instructions, the limit of fixed-point."""
+
+WIDTH_SHARES = {("m4", 4, 8): 1.0, ("m4", 2, 8): 1.1, ("m0", 4, 4): 0.7}
+"""Core, bits of weights and of activations -> of W8A8's instructions, the limit."""
+
+WIDE = "W8A8"
 
 _KINDS = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "conv", "conv2d": "conv", "FULLY_CONNECTED": "dense",
@@ -94,9 +100,10 @@ class Setting:
     core: str
     optimize: Optimize
     scale: ScaleMode
+    bits: str = WIDE
 
     def __str__(self) -> str:
-        return f"{self.model} {self.core} {self.optimize} {self.scale}"
+        return f"{self.model} {self.core} {self.optimize} {self.scale} {self.bits}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,9 @@ def _peers(entry: dict[str, Any]) -> Peers:
     )  # fmt: skip
 
 
-def measure(shared: Path, task: Task, setting: Setting, samples: int, engine: str) -> Profile:
+def measure(
+    shared: Path, task: Task, setting: Setting, samples: int, engine: str, keep8: tuple[Keep, ...]
+) -> Profile:
     """Compile *task* as *setting* says and profile it on evaluation samples.
 
     Raises:
@@ -144,8 +153,12 @@ def measure(shared: Path, task: Task, setting: Setting, samples: int, engine: st
     calibration, _ = _load(shared, task, "calib")
     evaluation, _ = _load(shared, task, "eval")
     name = load_model(path).graph.input[0].name
+    weight_bits, act_bits = parse_bits(setting.bits)
     config = Config(
         target=f"cortex-{setting.core}",
+        weight_bits=weight_bits,
+        act_bits=act_bits,
+        keep8=keep8,
         optimize=setting.optimize,
         scale=setting.scale,
         calibration={name: calibration[: task.calibration]},
@@ -171,13 +184,19 @@ def checks(setting: Setting, found: Profile, results: Results, peers: Peers) -> 
         made.append(Check("flash", found.flash.firmware, peers.limits["flash"], False))
     limit = _instruction_limit(setting, results, peers)
     if limit is not None:
-        equal = setting.core in ("m7", "m33") or setting.scale != "single-shift"
+        equal = (
+            setting.core in ("m7", "m33") or setting.scale != "single-shift" or setting.bits != WIDE
+        )
         made.append(Check("instructions", found.instructions, limit, not equal))
     return made
 
 
 def _instruction_limit(setting: Setting, results: Results, peers: Peers) -> int | None:
     """None where nothing is asked for."""
+    if setting.bits != WIDE:
+        share = WIDTH_SHARES.get((setting.core, *parse_bits(setting.bits)))
+        wide = results.get(replace(setting, bits=WIDE))
+        return None if share is None or wide is None else int(share * wide.instructions)
     if setting.scale != "single-shift":
         plain = results.get(Setting(setting.model, setting.core, setting.optimize, "single-shift"))
         return None if plain is None else int(FIXED_POINT_SHARE * plain.instructions)
@@ -228,8 +247,8 @@ def matched(ours: Sequence[LayerProfile], theirs: Sequence[PeerLayer]) -> list[P
 # -- tables ---------------------------------------------------------------------------------------
 
 _COLUMNS = (
-    "model", "core", "optimize", "scale", "instructions", "per MAC", "cycles", "flash", "arena",
-    "stack", "CMSIS-NN", "ratio", "record", "limit", "met",
+    "model", "core", "optimize", "scale", "bits", "instructions", "per MAC", "cycles", "flash", "tables",
+    "arena", "stack", "CMSIS-NN", "ratio", "record", "limit", "met",
 )  # fmt: skip
 _LAYER_COLUMNS = (
     "#", "op", "kernel", "MACs", "instructions", "per MAC", "cycles", "stack", "code", "CMSIS-NN",
@@ -258,8 +277,9 @@ def _result_row(setting: Setting, found: Profile, made: list[Check], peers: Peer
     instructions = limits.get("instructions")
     record = peers.records.get(setting.core)
     return [
-        setting.model, setting.core, setting.optimize, setting.scale, f"{found.instructions:,}",
-        _two(found.per_mac), _millions(found.cycles), held("flash", found.flash.firmware),
+        setting.model, setting.core, setting.optimize, setting.scale, setting.bits,
+        f"{found.instructions:,}", _two(found.per_mac), _millions(found.cycles),
+        held("flash", found.flash.firmware), f"{found.flash.tables:,}",
         held("arena", found.arena_bytes), held("stack", found.stack_bytes),
         "" if theirs is None else f"{theirs:,}",
         "" if theirs is None else f"{theirs / found.instructions:.2f}",
@@ -300,7 +320,7 @@ def _show(results: Results, peers: dict[str, Peers], layers: bool) -> bool:
             )
     held = {s: checks(s, found, results, peers[s.model]) for s, found in results.items()}
     rows = [_result_row(s, found, held[s], peers[s.model]) for s, found in results.items()]
-    _print("instructions of one run; bit-exact on the board", _COLUMNS, rows, 4)
+    _print("instructions of one run; bit-exact on the board", _COLUMNS, rows, 5)
     return all(check.met for made in held.values() for check in made)
 
 
@@ -308,6 +328,7 @@ def _as_json(results: Results, peers: dict[str, Peers]) -> list[dict[str, Any]]:
     return [
         {
             "model": s.model, "core": s.core, "optimize": s.optimize, "scale": s.scale,
+            "bits": s.bits,
             "cmsisnn": peers[s.model].instructions(s.core),
             "record_cycles": peers[s.model].records.get(s.core),
             "checks": [
@@ -329,6 +350,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--cores", nargs="+", default=list(CORES), choices=[c for c in cores if c != "m"])
     add("--optimize", nargs="+", default=["balanced"], choices=OPTIMIZE)
     add("--scale", nargs="+", default=["single-shift"], choices=SCALE_MODES)
+    add("--bits", nargs="+", default=[WIDE], help="as of qcc")
+    add("--keep8", nargs="*", default=list(KEEP8), choices=KEEP8, help="nothing: all have --bits")
     add("--samples", type=int, default=1, help="evaluation samples to run; counts are the mean")
     add("--engine", default="auto", help="as for qcc profile")
     add("--layers", action="store_true", help="every layer beside CMSIS-NN's")
@@ -351,16 +374,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     peers, results, failed = load_peers(), Results(), False
     for setting in (
-        Setting(model, core, optimize, scale)
+        Setting(model, core, optimize, scale, bits)
         for model in args.models
         for optimize in args.optimize
         for scale in sorted(args.scale, key=SCALE_MODES.index)
+        for bits in sorted(args.bits, key=lambda b: b != WIDE)
         for core in args.cores
     ):
         try:
             results[setting] = measure(
-                args.shared, tasks[setting.model], setting, args.samples, args.engine
-            )
+                args.shared, tasks[setting.model], setting, args.samples, args.engine,
+                tuple(args.keep8),
+            )  # fmt: skip
         except QccError as error:
             failed = True
             print(f"{setting}: {error.message}", file=sys.stderr)

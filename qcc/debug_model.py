@@ -47,6 +47,9 @@ _WORST = 3
 _TRIED = 5
 """Layers that get more bits to see what it gives."""
 
+_LONG_NAME = 40
+"""Converters chain names of nodes: beyond this, those of tensors are handier."""
+
 _LEAST_DB = 1.0
 _LEAST_SAMPLES = 2
 _LEAST_SHARE = 0.001
@@ -616,13 +619,16 @@ def _local_ideas(graph: Graph, config: Config, places: Sequence[Place], now: Eff
 
 
 def rule_name(graph: Graph, place: str) -> str:
-    """The shortest of the model's own names that a rule for this place alone can have."""
+    """One of the model's own names that only this place has: its label, or the shortest."""
+    label = label_of(graph, place)
     if place in graph.inputs:
-        return label_of(graph, place)
+        return label
     node = graph.node(place)
     names = sorted(dict.fromkeys(node_names(graph, node)), key=lambda name: (len(name), name))
     others = {x for n in graph.nodes() if n.name != place for x in node_names(graph, n)}
     others |= {label_of(graph, x) for x in graph.inputs}
+    if label in names and label not in others and len(label) <= _LONG_NAME:
+        return label
     return next((name for name in names if name not in others), place)
 
 

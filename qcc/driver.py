@@ -303,4 +303,12 @@ def _vectors(graph: Graph, program: Program, config: Config, real: Mapping[str, 
     )
 
 
-__all__ = ["Compilation", "compile_file", "compile_proto", "output_files"]
+__all__ = [
+    "Calibrated",
+    "Compilation",
+    "calibrate",
+    "compile_file",
+    "compile_proto",
+    "output_files",
+    "quantized",
+]

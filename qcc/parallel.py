@@ -66,14 +66,19 @@ def run_tasks(
         return results
     context = multiprocessing.get_context("spawn")
     with _one_thread_each():
+        others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(jobs, context, _prepare, (state,))
         try:
             futures = [pool.submit(_run, work, task) for task in tasks]
             _report(futures, done)
             return [f.result() for f in futures]
-        except BrokenProcessPool as e:
-            hint = "it may have needed more memory than there is: try fewer with --jobs"
-            raise QccError("a worker process ended early", [hint]) from e
+        except BaseException as e:  # an interrupt too: nobody waits for what is under way
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            if isinstance(e, BrokenProcessPool):
+                hint = "it may have needed more memory than there is: try fewer with --jobs"
+                raise QccError("a worker process ended early", [hint]) from e
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -12,7 +13,7 @@ from qcc.errors import short
 from qcc.search_widths import Point, Search
 
 _WIDTH, _HEIGHT = 760.0, 420.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 24.0, 44.0, 56.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 24.0, 60.0, 56.0
 _TICKS = 5
 
 
@@ -80,7 +81,12 @@ class _Axis:
         return self.first + share * (self.last - self.first)
 
     def ticks(self) -> list[float]:
-        return [self.low + (self.high - self.low) * i / _TICKS for i in range(_TICKS + 1)]
+        """Round numbers: steps of 1, 2 or 5 times a power of ten."""
+        rough = (self.high - self.low) / _TICKS
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
+        first = math.ceil(self.low / step)
+        return [i * step for i in range(first, math.floor(self.high / step) + 1)]
 
 
 def _dot(x: _Axis, y: _Axis, point: Point, color: str, radius: float) -> str:

@@ -578,6 +578,7 @@ keep-biases = true
 optimize = "speed"
 io = "caller"
 ram-budget = "64K"
+flash-budget = "1M"
 shape = { x = [1, 3, 4, 4], "y=z" = [1, 2] }
 layer = [{ match = "conv_*", bits = "W4A8" }, { match = "fc", bits = "A16" }]
 io-bits = 16
@@ -612,7 +613,8 @@ def test_a_file_says_what_options_say(config: Callable[[str], Path]) -> None:
          "--mean", "-0.5", "1", "--std", "2", "--name", "net", "--bits", "W8A8", "--scale",
          "double-shift", "--threshold", "percentile", "--percentile", "99.5", "--per-layer",
          "--keep-constant-channels", "--keep-biases", "--optimize", "speed", "--io", "caller",
-         "--ram-budget", "65536", "--shape", "x=1,3,4,4", "--shape", "y=z=1,2", "--force",
+         "--ram-budget", "65536", "--flash-budget", "1048576", "--shape", "x=1,3,4,4",
+         "--shape", "y=z=1,2", "--force",
          "--layer", "conv_*=W4A8", "--layer", "fc=A16", "--io-bits", "16", "--keep8",
          "first,depthwise", "--rounding", "learned", "--rounding-sweeps", "7", "--weight-clip",
          "mse", "--equalize", "off",

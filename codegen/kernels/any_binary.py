@@ -26,7 +26,7 @@ _CHANNELS = 32
 _MOST_TAPS = (1 << 16) - 1
 """Their numbers, and that of the word that is 0, fit uint16_t."""
 
-_LEAST_SLICES = 3
+_LEAST_SLICES = 4
 _CODE = 700
 
 
@@ -51,13 +51,14 @@ def _variant(graph: Graph, node: Node) -> Variant:
     x, y, window = _geometry(graph, node)
     w = graph.constant(node.inputs[1]).astype(np.int64).reshape(y[3], -1)
     taps = w.shape[1]
-    slices = max(_LEAST_SLICES, (2 * taps + 1).bit_length())
+    slices = max(_LEAST_SLICES, (taps + 1).bit_length())
     at = _thresholds(graph, node, taps) + taps
+    halves = [_bits((at + odd + 1) >> 1, slices) for odd in (0, 1)]
     ones = np.pad((w > 0).astype(np.int64), ((0, 0), (0, 1)))
     args: tuple[Arg, ...] = (
         In(0),
         CArray("w", "uint32_t", _slice(ones), "[out / 32][kh][kw][in] and 0, a bit for a channel"),
-        CArray("at", "uint32_t", _bits(at, slices), "[out / 32][slices], see the kernel"),
+        CArray("at", "uint32_t", np.stack(halves), "[2][out / 32][slices], see the kernel"),
         Out(),
         Scratch(),
         *x[1:],
@@ -120,5 +121,5 @@ def _bits(values: Int, slices: int) -> Int:
 def _instructions(y: Shape, taps: int, places: int, slices: int) -> int:
     """As counted on a Cortex-M4, a third of the inputs being 1."""
     blocks = -(-y[3] // _CHANNELS)
-    block = 95 + 6 * slices + 2 * taps
+    block = 85 + 10 * slices + 2 * taps
     return y[1] * y[2] * (80 + 25 * places + 4 * taps + blocks * block + 3 * y[3] // 2)

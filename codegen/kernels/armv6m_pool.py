@@ -26,8 +26,6 @@ _CODE = {_MEAN: 130, "qcc_armv6m_max_pool2d.h": 300, "qcc_armv6m_avg_pool2d.h": 
 _SMALL_WINDOW = 5
 """Up to so many taps, the portable kernel, specialised for one layer, does as well."""
 
-_NEAR = 32
-
 
 def variants(graph: Graph, node: Node, goal: Goal) -> Iterator[Variant | Refusal]:
     """Windows of which pointers go from tap to tap."""
@@ -85,8 +83,7 @@ def _mean(graph: Graph, node: Node, call: Call, count: int) -> Call:
 def _per_value(graph: Graph, node: Node) -> int:
     """Instructions of a mean, as counted in emulation; a test compares."""
     outputs, values = (math.prod(graph.shape(t)) for t in (node.output, node.inputs[0]))
-    near = outputs < _NEAR  # the next values are within reach of a load's offset
-    return 60 + 33 * outputs + values * (26 if near else 35) // 8
+    return 60 + 15 * outputs + values * 31 // 8
 
 
 def _per_window(graph: Graph, node: Node) -> int:

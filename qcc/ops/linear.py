@@ -35,9 +35,12 @@ _MOST_LEFT = 20
 """A factor of 2**20 saturates 16 bits with every accumulator but 0: larger ones change nothing."""
 
 
+_LEAST_MULT_BITS, _MOST_MULT_BITS = 8, 16
+"""Bits of a fixed-point multiplier whose product with the accumulator fits 32 bits."""
+
 _FIXED_SHIFT = 37
-"""The shift of fixed-point layers, where their factors are below 2**-6, as most are: 32 for the
-upper word of a product and 5 more. Layers with one shift share kernels."""
+"""The shift of fixed-point layers with wide products, where their factors are below 2**-6: 32 for
+the upper word of a product and 5 more. Layers with one shift share kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +271,24 @@ class RealLayer:
         return Weights(wi.reshape(self.w.shape), bi, tuple(real[:count].tolist()), rescale, bound)
 
     def settled(self, steps: Steps) -> Steps:
-        """*steps* as the layer can have them: fixed-point layers take one shift where they can."""
+        """*steps* as the layer can have them: fixed-point layers take short multipliers."""
         if self.mode != "fixed-point":
             return steps
         chosen = list(
             zip(*(v.tolist() for v in (steps.step, steps.mult, steps.shift)), strict=True)
         )
-        shared = _one_shift(chosen, self.units.step)
-        return Steps(*(np.array(v) for v in zip(*shared, strict=True)))
+        bits = 30 - self._reach(steps.step).bit_length()
+        if bits >= _LEAST_MULT_BITS and min(shift for _, _, shift in chosen) > 0:
+            settled = [_short_multiplier(c, bits, self.units.step) for c in chosen]
+        else:
+            settled = _one_shift(chosen, self.units.step)
+        return Steps(*(np.array(v) for v in zip(*settled, strict=True)))
+
+    def _reach(self, step: Array) -> int:
+        """A bound of every accumulator with weights rounded at *step*, or at larger ones."""
+        sums = (np.abs(self.rows) / step[:, None] + 0.5).sum(axis=1) * self.units.x_max
+        bias = np.abs(self.bias) / (step * self.units.x_scale) + 1
+        return int((sums * (1 + abs(self.x.zero_point)) + bias).max(initial=0)) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +369,21 @@ def _choose_step(least: float, unit: float, mode: ScaleMode) -> tuple[float, int
         mult, shift = arith.double_shift_at_least(least / unit)
     else:
         mult, shift = 1, math.floor(-math.log2(least / unit) + 1e-12)
+    return unit * math.ldexp(mult, -shift), mult, shift
+
+
+def _short_multiplier(
+    chosen: tuple[float, int, int], bits: int, unit: float
+) -> tuple[float, int, int]:
+    """The choice with a multiplier of at most *bits* bits, rounded up, and a shift of at most 31.
+
+    The product with the accumulator then fits 32 bits, which every core has; the weight step
+    absorbs what the rounding changes, as in the shift modes: it costs a part in 2**bits of range.
+    """
+    _, mult, shift = chosen
+    keep = max(1, min(bits, _MOST_MULT_BITS, 31 - (shift - mult.bit_length())))
+    drop = max(0, mult.bit_length() - keep)
+    mult, shift = -(-mult >> drop), shift - drop
     return unit * math.ldexp(mult, -shift), mult, shift
 
 

@@ -37,21 +37,23 @@ static inline void qcc_binary_carry(uint32_t *slices, uint32_t carry)
 }
 
 /**
- * How many of the words w[list[i]] have each bit set, in slices.
+ * To how many of the words w[list[i]] have each bit set, @p more is added, in slices.
  *
  * @param[in]  w       words
  * @param[in]  list    [n] which of them, n a multiple of 8
- * @param[out] slices  [most], most at least 3
+ * @param[in]  more    the same for all channels
+ * @param[out] slices  [most], most at least 4
  */
-static inline void qcc_binary_count(const uint32_t *w, const uint16_t *list, int32_t n, uint32_t *slices,
-                                    int32_t most)
+static inline void qcc_binary_count(const uint32_t *w, const uint16_t *list, int32_t n, uint32_t more,
+                                    uint32_t *slices, int32_t most)
 {
-    uint32_t ones = 0;
-    uint32_t twos = 0;
-    uint32_t fours = 0;
+    uint32_t ones = 0u - (more & 1u);
+    uint32_t twos = 0u - ((more >> 1) & 1u);
+    uint32_t fours = 0u - ((more >> 2) & 1u);
+    uint32_t eights = 0u - ((more >> 3) & 1u);
 
-    for (int32_t k = 3; k < most; k++) {
-        slices[k] = 0;
+    for (int32_t k = 4; k < most; k++) {
+        slices[k] = 0u - ((more >> k) & 1u);
     }
     for (; n >= 8; n -= 8) {
         const uint32_t twos_a = qcc_binary_add(&ones, w[list[0]], w[list[1]]);
@@ -60,34 +62,30 @@ static inline void qcc_binary_count(const uint32_t *w, const uint16_t *list, int
         const uint32_t twos_c = qcc_binary_add(&ones, w[list[4]], w[list[5]]);
         const uint32_t twos_d = qcc_binary_add(&ones, w[list[6]], w[list[7]]);
         const uint32_t fours_b = qcc_binary_add(&twos, twos_c, twos_d);
+        const uint32_t eight = qcc_binary_add(&fours, fours_a, fours_b);
 
-        qcc_binary_carry(&slices[3], qcc_binary_add(&fours, fours_a, fours_b));
+        qcc_binary_carry(&slices[4], eights & eight);
+        eights ^= eight;
         list += 8;
     }
     slices[0] = ones;
     slices[1] = twos;
     slices[2] = fours;
+    slices[3] = eights;
 }
 
 /**
- * Which channels have 2 * count + other >= at.
+ * Which channels' sums are at least @p at.
  *
- * @param[in] slices  of the counts
- * @param[in] other   the same for all channels, not negative
+ * @param[in] slices  [n] of the sums
  * @param[in] at      [n] slices of a constant of each channel
- * @param[in] n       slices of the largest sum and constant
  */
-static inline uint32_t qcc_binary_reaches(const uint32_t *slices, uint32_t other, const uint32_t *at, int32_t n)
+static inline uint32_t qcc_binary_reaches(const uint32_t *slices, const uint32_t *at, int32_t n)
 {
-    uint32_t carry = 0;
     uint32_t borrow = 0;
 
     for (int32_t k = 0; k < n; k++) {
-        uint32_t v = (k > 0) ? slices[k - 1] : 0u;
-
-        carry = qcc_binary_add(&v, carry, 0u - (other & 1u));
-        borrow = (~v & at[k]) | (borrow & ~(v ^ at[k]));
-        other >>= 1;
+        borrow = (~slices[k] & at[k]) | (borrow & ~(slices[k] ^ at[k]));
     }
     return ~borrow;
 }

@@ -6,17 +6,18 @@
  * another name. The macro is undefined at its end.
  *
  * Where M inputs of a window are 1 and P of those meet a weight of +1, the sum of products is
- * 2 * P - M. The output is 1 from some sum t[o] on, so with K = kh * kw * c it is 1 if
- *   2 * P + (K - M) >= t[o] + K
+ * 2 * P - M. The output is 1 from some sum t[o] on, so with K = kh * kw * c and I = K - M inputs
+ * that are 0 it is 1 if 2 * P + I >= t[o] + K, which is
+ *   P + ceil(I / 2) >= ceil((t[o] + K + I % 2) / 2)
  * Only inputs that are 1 are counted, 32 channels at a time. All of a window is read before its
  * outputs are written.
  *
  * @param[in]  x        [h][w][c], 0 or 1
  * @param[in]  wt       [ceil(oc / 32)][K + 1] words of a bit per channel, set for +1; the last one is 0
- * @param[in]  at       [ceil(oc / 32)][slices] t[o] + K, between 0 and 2 * K + 1
+ * @param[in]  at       [2][ceil(oc / 32)][slices] the right side, for even and odd I, at most K + 1
  * @param[out] y        [oh][ow][oc]
  * @param[in]  scratch  2 * (K + 7) bytes, aligned to 2; K < 2^16
- * @param[in]  slices   that 2 * K + 1 takes, at least 3
+ * @param[in]  slices   that K + 1 takes, at least 4
  */
 #include "qcc_binary.h"
 
@@ -31,10 +32,10 @@ static inline void QCC_FN(const uint8_t *x, const uint32_t *wt, const uint32_t *
     for (int32_t i = 0; i < oh; i++) {
         for (int32_t j = 0; j < ow; j++) {
             const uint32_t *wo = wt;
-            const uint32_t *to = at;
+            const uint32_t *to;
             uint16_t *end = list; /* of the numbers of inputs that are 1 */
             int32_t tap = 0;
-            int32_t n;
+            int32_t zeros;
 
             for (int32_t u = 0; u < kh; u++) {
                 const int32_t row = ((i * sh) - pt) + (u * dh);
@@ -48,8 +49,9 @@ static inline void QCC_FN(const uint8_t *x, const uint32_t *wt, const uint32_t *
                     tap += c;
                 }
             }
-            n = (int32_t)(end - list);
-            for (int32_t left = (0 - n) & 7; left > 0; left--) {
+            zeros = taps - (int32_t)(end - list);
+            to = &at[((zeros & 1) != 0) ? (((oc + 31) >> 5) * slices) : 0];
+            for (int32_t left = (zeros - taps) & 7; left > 0; left--) {
                 *end = (uint16_t)taps;
                 end++;
             }
@@ -57,8 +59,8 @@ static inline void QCC_FN(const uint8_t *x, const uint32_t *wt, const uint32_t *
                 const int32_t channels = (left < 32) ? left : 32;
                 uint32_t counts[QCC_BINARY_SLICES];
 
-                qcc_binary_count(wo, list, (int32_t)(end - list), counts, slices);
-                qcc_binary_store(y, qcc_binary_reaches(counts, (uint32_t)(taps - n), to, slices), channels);
+                qcc_binary_count(wo, list, (int32_t)(end - list), (uint32_t)(zeros + 1) >> 1, counts, slices);
+                qcc_binary_store(y, qcc_binary_reaches(counts, to, slices), channels);
                 y += channels;
                 wo += taps + 1;
                 to += slices;

@@ -65,6 +65,17 @@ def test_limits_that_follow_from_other_results() -> None:
         assert limits(key, found, results)["instructions"] == met
 
 
+def test_fewer_bits_are_held_against_8() -> None:
+    results: Results = {setting("m4"): replace(FOUND, instructions=1_000_000)}
+    for bits, limit in (("W4A8", 1_000_000), ("W2A8", 1_100_000)):
+        key = replace(setting("m4"), bits=bits)
+        for more, met in ((0, True), (1, False)):
+            found = replace(FOUND, instructions=limit + more)
+            assert limits(key, found, results)["instructions"] == met
+        assert "instructions" not in limits(key, FOUND)
+    assert "instructions" not in limits(replace(setting("m4"), bits="W3A3"), FOUND, results)
+
+
 def test_limits_of_memory() -> None:
     assert limits(setting("m4"), FOUND) == {
         "arena": True, "stack": True, "flash": True, "instructions": True,

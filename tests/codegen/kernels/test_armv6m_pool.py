@@ -78,7 +78,8 @@ def test_estimates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pool("AveragePool", (16, 25, 5), {"kernel_shape": [25, 5]}, False),
         mean((1, 8, 8, 64), [1, 2]),
     ]
-    check_estimates(compile_table(cases, CORES[0]), tmp_path, set(NAMES), within=0.2)
+    # A compiler that knows the shape of the only layer makes up to a quarter less of it.
+    check_estimates(compile_table(cases, CORES[0]), tmp_path, set(NAMES), within=0.3)
 
 
 def test_what_is_left_to_the_portable_kernel() -> None:
