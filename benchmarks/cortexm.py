@@ -247,8 +247,8 @@ def matched(ours: Sequence[LayerProfile], theirs: Sequence[PeerLayer]) -> list[P
 # -- tables ---------------------------------------------------------------------------------------
 
 _COLUMNS = (
-    "model", "core", "optimize", "scale", "bits", "instructions", "per MAC", "cycles", "flash", "tables",
-    "arena", "stack", "CMSIS-NN", "ratio", "record", "limit", "met",
+    "model", "core", "optimize", "scale", "bits", "instructions", "per MAC", "cycles", "flash",
+    "tables", "arena", "stack", "CMSIS-NN", "ratio", "record", "limit", "met",
 )  # fmt: skip
 _LAYER_COLUMNS = (
     "#", "op", "kernel", "MACs", "instructions", "per MAC", "cycles", "stack", "code", "CMSIS-NN",

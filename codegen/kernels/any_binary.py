@@ -119,7 +119,7 @@ def _bits(values: Int, slices: int) -> Int:
 
 
 def _instructions(y: Shape, taps: int, places: int, slices: int) -> int:
-    """As counted on a Cortex-M4, a third of the inputs being 1."""
+    """As counted on a Cortex-M4, a quarter of the inputs being 1."""
     blocks = -(-y[3] // _CHANNELS)
-    block = 85 + 10 * slices + 2 * taps
+    block = 60 + 8 * slices + 5 * taps // 4
     return y[1] * y[2] * (80 + 25 * places + 4 * taps + blocks * block + 3 * y[3] // 2)

@@ -64,7 +64,21 @@ def _preferred(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_shape(scale: str, tmp_path: Path) -> None:
     done = binary(models(), scale=scale)
     assert kernels(done, "conv2d") == [KERNEL] * len(SHAPES)
+    check_thresholds(done)
     check_table(done, tmp_path)
+
+
+def check_thresholds(done: Compilation) -> None:
+    """Of every sum of products there can be, the output is 1 from the threshold on."""
+    for node in done.graph.nodes():
+        if node.op != "conv2d":
+            continue
+        taps = int(np.prod(done.graph.shape(node.inputs[1])[1:]))
+        sums = np.arange(-taps, taps + 1)[:, None]
+        bias = done.graph.constant(node.inputs[2]).astype(np.int64)
+        y = np.clip(node.attrs.rescale.apply(sums + bias), *node.attrs.clip)
+        found = any_binary._thresholds(done.graph, node, taps)
+        np.testing.assert_array_equal(y, sums >= found)
 
 
 @pytest.mark.parametrize("core", ["cortex-m0", "riscv32"])
@@ -74,7 +88,9 @@ def test_every_core(core: str, tmp_path: Path) -> None:
     check_table(done, tmp_path)
 
 
-@pytest.mark.parametrize("flags", ["-O0", "-O3 -funroll-loops"])
+@pytest.mark.parametrize(
+    "flags", ["-O0", pytest.param("-O3 -funroll-loops", marks=pytest.mark.slow)]
+)
 def test_other_ways_to_build(flags: str, tmp_path: Path) -> None:
     done = binary(models())
     check_builds(done, tmp_path, flags)
@@ -94,21 +110,6 @@ def test_dense_layers(tmp_path: Path) -> None:
 def test_outputs_over_inputs(tmp_path: Path) -> None:
     done = binary(models())
     check_overlaps(done, tmp_path, len(SHAPES))
-
-
-def test_thresholds_are_where_outputs_change() -> None:
-    """Of every sum of products there can be, the output is 1 from the threshold on."""
-    for scale in SCALE_MODES:
-        done = binary(models(), scale=scale)
-        for node in done.graph.nodes():
-            if node.op != "conv2d":
-                continue
-            taps = int(np.prod(done.graph.shape(node.inputs[1])[1:]))
-            sums = np.arange(-taps, taps + 1)[:, None]
-            bias = done.graph.constant(node.inputs[2]).astype(np.int64)
-            y = np.clip(node.attrs.rescale.apply(sums + bias), *node.attrs.clip)
-            found = any_binary._thresholds(done.graph, node, taps)
-            np.testing.assert_array_equal(y, sums >= found)
 
 
 def test_other_layers_are_left_and_say_why() -> None:

@@ -151,7 +151,9 @@ def test_winograd_is_chosen_for_speed() -> None:
     assert kernels(done.program.layers) == ["dsp/conv-winograd"]
 
 
-@pytest.mark.parametrize("options", [{"per_channel": False}, {"weight_bits": 4, "act_bits": 4}])
+@pytest.mark.parametrize(
+    "options", [{"per_channel": False}, {"weight_bits": 4, "act_bits": 4, "keep8": ()}]
+)
 def test_other_formats(options: dict[str, Any], tmp_path: Path) -> None:
     """One shift for a layer; few bits, whose clip is a narrower saturation."""
     models = [*convolutions()[:9], dense(33, 9, "relu", 0), dense(20, 16, "", 1)]

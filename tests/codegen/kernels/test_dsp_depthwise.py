@@ -151,7 +151,12 @@ MIXED = [
 
 @pytest.mark.parametrize(
     "options",
-    [{"per_channel": False}, {"weight_bits": 4, "act_bits": 4}, {"weight_bits": 2}],
+    [
+        {"per_channel": False},
+        {"weight_bits": 4, "act_bits": 4, "keep8": ()},
+        {"weight_bits": 2, "keep8": ()},
+        {"weight_bits": 4, "keep8": (), "scale": "fixed-point"},
+    ],
 )
 def test_other_formats(options: dict[str, Any], tmp_path: Path) -> None:
     """One shift for a layer; few bits, whose clip is a narrower saturation."""
