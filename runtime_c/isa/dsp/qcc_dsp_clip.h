@@ -15,7 +15,8 @@
 #define QCC_DSP_SATURATES                                                                        \
     ((QCC_LO == 0) && ((QCC_HI == 255) || (QCC_HI == 127) || (QCC_HI == 63) || (QCC_HI == 31) || \
                        (QCC_HI == 15) || (QCC_HI == 7) || (QCC_HI == 3) || (QCC_HI == 1)))
-#define QCC_DSP_BY_USAT (QCC_DSP_SATURATES && (QCC_HI == 255) && ((QCC_FORM == 2) || ((QCC_FORM == 1) && (QCC_POST > 0))))
+#define QCC_DSP_BY_USAT \
+    (QCC_DSP_SATURATES && (QCC_HI == 255) && ((QCC_FORM == 2) || ((QCC_FORM == 1) && (QCC_POST > 0))))
 
 #define QCC_DSP_ALL4(X)                                                                          \
     X("r0", QCC_DSP_TOTAL0) X("r1", QCC_DSP_TOTAL1) X("r2", QCC_DSP_TOTAL2) X("r3", QCC_DSP_TOTAL3) \
