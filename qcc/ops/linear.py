@@ -35,7 +35,7 @@ _MOST_LEFT = 20
 """A factor of 2**20 saturates 16 bits with every accumulator but 0: larger ones change nothing."""
 
 
-_LEAST_MULT_BITS, _MOST_MULT_BITS = 8, 16
+_LEAST_MULT_BITS, _MOST_MULT_BITS = 6, 16
 """Bits of a fixed-point multiplier whose product with the accumulator fits 32 bits."""
 
 _FIXED_SHIFT = 37
@@ -286,9 +286,10 @@ class RealLayer:
 
     def _reach(self, step: Array) -> int:
         """A bound of every accumulator with weights rounded at *step*, or at larger ones."""
-        sums = (np.abs(self.rows) / step[:, None] + 0.5).sum(axis=1) * self.units.x_max
+        sums = (np.abs(self.rows) / step[:, None] + 0.5).sum(axis=1)
         bias = np.abs(self.bias) / (step * self.units.x_scale) + 1
-        return int((sums * (1 + abs(self.x.zero_point)) + bias).max(initial=0)) + 1
+        most = self.units.x_max + abs(self.x.zero_point)  # the zero point's share is in the bias
+        return int((sums * most + bias).max(initial=0)) + 1
 
 
 @dataclass(frozen=True, slots=True)
